@@ -1,0 +1,47 @@
+"""Boxes, similarity transforms and flips. The one place that knows where pixels lie: their centres are at integers.
+
+So an image W wide covers [-0.5, W - 0.5], and its middle is at (W - 1) / 2. Transforms are 2×3 float64 matrices
+[s·R | t] that map column vectors: q = A p + t. Nothing is rounded.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def landmark_box(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The square face box that HRNet's annotation files give for landmarks (N, K, 2): centre (N, 2) and side (N,).
+
+    centre = ((floor x_min + ceil x_max) / 2, the same for y), side = the longer of ceil max - floor min.
+    This rule reproduces all 1289 published 300W rows exactly.
+    """
+    low, high = np.floor(landmarks.min(1)), np.ceil(landmarks.max(1))
+    return (low + high) / 2, (high - low).max(1)
+
+
+def window_to_image(center: np.ndarray, side: np.ndarray, size: int) -> np.ndarray:
+    """(N, 2, 3) similarities from the pixels of a `size`² window to image px, for squares of centre (N, 2), side (N,)."""
+    step = np.asarray(side, np.float64) / size
+    matrix = np.zeros((len(step), 2, 3))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = step
+    matrix[:, :, 2] = center - step[:, None] * (size - 1) / 2
+    return matrix
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """The inverses of affine matrices (…, 2, 3)."""
+    linear = np.linalg.inv(matrix[..., :2])
+    return np.concatenate([linear, -linear @ matrix[..., 2:]], -1)
+
+
+def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map points (…, K, 2) by affine matrices (…, 2, 3)."""
+    return points @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
+
+
+def flip_order(pairs: Sequence[Sequence[int]], count: int) -> np.ndarray:
+    """(K,) the landmark that stands at place k once the image is mirrored; a landmark in no pair is its own."""
+    order = np.arange(count)
+    for left, right in pairs:
+        order[left], order[right] = right, left
+    return order
