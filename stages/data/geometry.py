@@ -20,7 +20,7 @@ def landmark_box(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def window_to_image(center: np.ndarray, side: np.ndarray, size: int) -> np.ndarray:
-    """(N, 2, 3) similarities from the pixels of a `size`² window to image px, for squares of centre (N, 2), side (N,)."""
+    """(N, 2, 3) similarities from window px (`size` wide) to image px, for squares of centre (N, 2) and side (N,)."""
     step = np.asarray(side, np.float64) / size
     matrix = np.zeros((len(step), 2, 3))
     matrix[:, 0, 0] = matrix[:, 1, 1] = step
