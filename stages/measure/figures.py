@@ -1,0 +1,128 @@
+"""The figures: cumulative error distributions, faces with their landmarks, the course of a training.
+
+All return a matplotlib Figure; `encode` turns it into bytes that are the same whenever it is drawn again, so that git
+shows a figure as changed only where it has. Colours are Okabe and Ito's, which colour-blind readers tell apart.
+"""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":")  # a second sign beside the colour, for print in black and white
+TRUTH, PREDICTED = "#FFFFFF", "#FF00A0"  # on photographs: neither is a colour of skin or lips
+GREY = "#666666"
+COLUMNS, CELL = 4, 2.4  # the gallery's faces in a row, and inches of each
+
+
+def encode(figure: Figure, form: str) -> bytes:
+    """The figure as a file's content; form: png for plots, jpg for photographs. No date and no program name in it."""
+    file = io.BytesIO()
+    if form == "png":
+        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+    else:
+        figure.savefig(file, format="jpg", dpi=110, pil_kwargs={"quality": 88, "optimize": True})
+    return file.getvalue()
+
+
+def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """A (colour, dash) for each name, chosen by the name itself: a new one changes no other unless the two collide."""
+    found: dict[str, tuple[str, str]] = {}
+    taken: set[int] = set()
+    for name in sorted(set(names)):
+        if len(taken) == len(PALETTE):  # go round again, with other dashes
+            taken = set()
+        slot = crc32(name.encode()) % len(PALETTE)
+        while slot in taken:
+            slot = (slot + 1) % len(PALETTE)
+        taken.add(slot)
+        found[name] = (PALETTE[slot], DASHES[(slot + len(found) // len(PALETTE)) % len(DASHES)])
+    return found
+
+
+def _bare(axes) -> None:
+    """Only what carries the data: no box, a light grid behind the curves."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def ced_figure(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    style: Mapping[str, tuple[str, str]],
+    title: str,
+    normaliser: str,
+    limit: float = 10.0,
+) -> Figure:
+    """Cumulative error distributions from 0 to `limit` percent.
+
+    curves: per label the steps of `metrics.ced`: NME (M,) in percent, ascending, and the share of faces (M,) up to it.
+    style: per label its colour and dash (`styles`).
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for label, (nme, share) in curves.items():
+        colour, dash = style[label]
+        x, y = np.concatenate([[0.0], nme]), 100 * np.concatenate([[0.0], share])
+        seen = x <= limit
+        x, y = np.append(x[seen], limit), np.append(y[seen], y[seen][-1])
+        axes.step(x, y, where="post", color=colour, linestyle=dash, linewidth=1.8, label=label)
+    axes.set(xlim=(0, limit), ylim=(0, 101), title=title)
+    axes.set_xlabel(f"NME (% of {normaliser})")
+    axes.set_ylabel("faces with at most this error (%)")
+    _bare(axes)
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def gallery(images: np.ndarray, predicted: np.ndarray, truth: np.ndarray, captions: Sequence[str]) -> Figure:
+    """Faces four in a row, each with its true and its predicted landmarks and a line from one to the other.
+
+    images: (M, h, w, 3) uint8 RGB. predicted, truth: (M, K, 2) px of these images, pixel centres at integers.
+    captions: M short texts, told above the faces.
+    """
+    rows = -(-len(images) // COLUMNS)
+    height = images.shape[1] / images.shape[2] * CELL + 0.22
+    figure = Figure(figsize=(COLUMNS * CELL, rows * height + 0.35), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    for place, (image, given, true, caption) in enumerate(zip(images, predicted, truth, captions, strict=True), 1):
+        axes = figure.add_subplot(rows, COLUMNS, place)
+        axes.imshow(image, interpolation="antialiased")
+        axes.plot(*np.stack([true, given]).transpose(2, 0, 1), color=PREDICTED, linewidth=0.6, alpha=0.8)
+        axes.plot(*true.T, "o", markersize=2.6, color=TRUTH, markeredgecolor="black", markeredgewidth=0.4)
+        axes.plot(*given.T, "o", markersize=1.7, color=PREDICTED, markeredgewidth=0)
+        axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))  # a point outside moves nothing
+        axes.set_axis_off()
+        axes.set_title(caption, fontsize=9, pad=3)
+    signs = [
+        Line2D([], [], linestyle="", marker="o", markersize=6, color=TRUTH, markeredgecolor="black", label="truth"),
+        Line2D([], [], linestyle="", marker="o", markersize=5, color=PREDICTED, label="prediction"),
+    ]
+    figure.legend(handles=signs, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def training_curve(history: pd.DataFrame) -> Figure:
+    """The course of a training; history: one row per epoch with `epoch`, `train/loss`, `val/nme` (percent) and `lr`."""
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.4))
+    named = (("train/loss", "training loss"), ("val/nme", "val NME (%)"), ("lr", "learning rate"))
+    for axes, (key, label), colour in zip(panels, named, (PALETTE[0], PALETTE[1], GREY), strict=True):
+        axes.plot(history["epoch"], history[key], color=colour, linewidth=1.6, marker=".", markersize=4)
+        axes.set_ylabel(label)
+        _bare(axes)
+    panels[0].set_yscale("log")
+    panels[2].set_yscale("log")
+    if history["val/nme"].notna().any():
+        best = history.loc[history["val/nme"].idxmin()]
+        panels[1].plot(best["epoch"], best["val/nme"], "o", color=PALETTE[1], markersize=7, fillstyle="none")
+        panels[1].set_title(f"best: {best['val/nme']:.2f} % at epoch {best['epoch']:.0f}", fontsize=9, loc="right")
+    panels[2].set_xlabel("epoch")
+    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    return figure
