@@ -88,11 +88,13 @@ def gallery(images: np.ndarray, predicted: np.ndarray, truth: np.ndarray, captio
     captions: M short texts, told above the faces.
     """
     rows = -(-len(images) // COLUMNS)
-    height = images.shape[1] / images.shape[2] * CELL + 0.22
-    figure = Figure(figsize=(COLUMNS * CELL, rows * height + 0.35), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    for place, (image, given, true, caption) in enumerate(zip(images, predicted, truth, captions, strict=True), 1):
-        axes = figure.add_subplot(rows, COLUMNS, place)
+    face = CELL * images.shape[1] / images.shape[2]  # inches high
+    row, foot = face + 0.24, 0.32  # with its caption; the legend below all
+    width, height = COLUMNS * CELL, rows * row + foot
+    figure = Figure(figsize=(width, height))
+    for place, (image, given, true, caption) in enumerate(zip(images, predicted, truth, captions, strict=True)):
+        left, bottom = place % COLUMNS * CELL, foot + (rows - 1 - place // COLUMNS) * row
+        axes = figure.add_axes((left / width, bottom / height, (CELL - 0.04) / width, (face - 0.04) / height))
         axes.imshow(image, interpolation="antialiased")
         axes.plot(*np.stack([true, given]).transpose(2, 0, 1), color=PREDICTED, linewidth=0.6, alpha=0.8)
         axes.plot(*true.T, "o", markersize=2.6, color=TRUTH, markeredgecolor="black", markeredgewidth=0.4)
@@ -104,7 +106,7 @@ def gallery(images: np.ndarray, predicted: np.ndarray, truth: np.ndarray, captio
         Line2D([], [], linestyle="", marker="o", markersize=6, color=TRUTH, markeredgecolor="black", label="truth"),
         Line2D([], [], linestyle="", marker="o", markersize=5, color=PREDICTED, label="prediction"),
     ]
-    figure.legend(handles=signs, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(handles=signs, loc="lower center", ncols=2, frameon=False, fontsize=9, borderaxespad=0.2)
     return figure
 
 
