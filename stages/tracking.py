@@ -15,12 +15,13 @@ import math
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -206,28 +207,31 @@ def _enter(uri: str, database: Path | None, name: str, tags: dict, params: dict,
     # On the embedded database one process at a time: MLflow's schema migration and our find-or-create both race.
     with FileLock(f"{database}.lock", timeout=LOCK_PATIENCE) if database else nullcontext():
         artifacts = (database.parent / "mlartifacts").as_uri() if database else None
-        if database and not database.exists():
+        if database and database.exists():
+            with closing(sqlite3.connect(database)) as file:  # MLflow would try 100 s to open what is no database
+                file.execute("PRAGMA schema_version")
+        elif database:
             _create(database, artifacts)
         client = MlflowClient(uri)
         group = _experiment(client, artifacts)
         search = functools.partial(client.search_runs, [group], order_by=["attributes.start_time ASC"])
         mine = f"tags.experiment = '{tags['experiment']}'"
         this = f"{mine} and tags.fingerprint = '{tags['fingerprint']}'"
-        me, found = _me(), search(this)
-        taken = bool(found) and found[0].info.status == "RUNNING" and _living(found[0]) and not _is(me, found[0])
+        found = search(this)
+        taken = bool(found) and found[0].info.status == "RUNNING" and _living(found[0]) and not _ours(found[0])
         if not taken:  # a run that another living process is filling keeps that process as its holder
-            tags |= me
+            tags |= _me()
         if not found:
             client.create_run(group, run_name=name, tags=tags)
             found = search(this)  # more than one: another machine was quicker, or MLflow asked its server twice
             for extra in found[1:]:
-                if _is(me, extra):
+                if _ours(extra):
                     client.delete_run(extra.info.run_id)
         run = found[0]
         _describe(client, run, params, tags, data)
         if run.info.status != "RUNNING":
             client.update_run(run.info.run_id, status="RUNNING")
-        for other in search(f"{mine} and tags.host = '{me['host']}' and attributes.status = 'RUNNING'"):
+        for other in search(f"{mine} and tags.host = '{socket.gethostname()}' and attributes.status = 'RUNNING'"):
             if other.info.run_id != run.info.run_id and not _living(other):
                 client.set_terminated(other.info.run_id, "KILLED")
     return client, run, not taken
@@ -259,11 +263,11 @@ def _experiment(client, artifacts: str | None) -> str:
     return found.experiment_id
 
 
-def _describe(client, entry, params: dict, tags: dict, data: DataInput | None) -> None:
-    """Log tags, params and the data, leaving out what already stands in the run `entry`."""
+def _describe(client, run, params: dict, tags: dict, data: DataInput | None) -> None:
+    """Log tags, params and the data, leaving out what already stands in the run `run`."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
-    first, standing = entry.data.params, entry.data.tags
+    first, standing = run.data.params, run.data.tags
     for key, value in params.items():
         if first.get(key, value) != value or f"latest.{key}" in standing:
             tags[f"latest.{key}"] = value[:TAG_LENGTH]
@@ -271,13 +275,19 @@ def _describe(client, entry, params: dict, tags: dict, data: DataInput | None) -
     labels = [RunTag(key, value) for key, value in tags.items() if standing.get(key) != value]
     for start in range(0, max(len(new), len(labels)), PARAMS_A_CALL):
         batch = slice(start, start + PARAMS_A_CALL)
-        client.log_batch(entry.info.run_id, params=new[batch], tags=labels[batch])
-    logged = {(known.dataset.name, known.dataset.digest) for known in entry.inputs.dataset_inputs}
-    if data is not None and (data.name, data.digest) not in logged:
-        kind, place = ("http", "url") if "://" in data.source else ("local", "uri")
-        source, profile = json.dumps({place: data.source}), json.dumps({"num_rows": data.rows})
-        dataset = Dataset(data.name, data.digest, kind, source, profile=profile)
-        client.log_inputs(entry.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])])
+        client.log_batch(run.info.run_id, params=new[batch], tags=labels[batch])
+    if data is not None:
+        # MLflow tells a run's inputs apart by name and digest alone: the training and the test split of one folder
+        # would be one, so the context is part of the name.
+        name = f"{data.name}-{data.context}"
+        if (name, data.digest) not in {
+            (known.dataset.name, known.dataset.digest) for known in run.inputs.dataset_inputs
+        }:
+            kind, place = ("http", "url") if "://" in data.source else ("local", "uri")
+            source, profile = json.dumps({place: data.source}), json.dumps({"num_rows": data.rows})
+            dataset = Dataset(name, data.digest, kind, source, profile=profile)
+            context = InputTag("mlflow.data.context", data.context)
+            client.log_inputs(run.info.run_id, [DatasetInput(dataset, [context])])
 
 
 def _me() -> dict[str, str]:
@@ -286,8 +296,8 @@ def _me() -> dict[str, str]:
     return {"host": socket.gethostname(), "pid": str(os.getpid()), "pid_started": f"{started:.2f}"}
 
 
-def _is(process: dict[str, str], run) -> bool:
-    return process.items() <= run.data.tags.items()
+def _ours(run) -> bool:
+    return run.data.tags.get("pid") == str(os.getpid()) and run.data.tags.get("host") == socket.gethostname()
 
 
 def _living(run) -> bool:

@@ -1,0 +1,418 @@
+"""What a run holds, who answers for it, and that no store can stop a stage. One embedded database for the module."""
+
+import contextlib
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from stages import tracking
+from stages.errors import Stopped
+from stages.tracking import DataInput, store, track
+
+ROOT = Path(__file__).parents[1]
+MD5 = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """A client of an embedded store whose path holds a space."""
+    root = tmp_path_factory.mktemp("a repository")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv("LANDMARKS_TRACKING", raising=False)
+        patch.setenv("DVC_ROOT", str(root))
+        with begin("first", "f1"):
+            pass
+        from mlflow import MlflowClient
+
+        yield MlflowClient(store(root))
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A fresh root, and no test's store but what it names."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("LANDMARKS_TRACKING", raising=False)
+    return tmp_path
+
+
+def begin(experiment, fingerprint, stage="train", params=None, tags=None, **more):
+    return track(experiment, fingerprint, stage, params=params or {}, tags=tags or {}, **more)
+
+
+def runs_of(client, experiment):
+    group = client.get_experiment_by_name("hrnet-landmarks")
+    return client.search_runs([group.experiment_id], f"tags.experiment = '{experiment}'")
+
+
+def other_process(code, **environment):
+    """Python that runs `code` with `track` at hand; it says so on stdout by `print("here", flush=True)`."""
+    head = "import os, signal, sys, time\nfrom stages.tracking import track\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", head + code],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_stages_of_one_fingerprint_share_one_run(client):
+    with begin("demo-quick", "aaaa1111bbbb", "train") as train:
+        assert client.get_run(train.id).info.status == "RUNNING"
+    with begin("demo-quick", "aaaa1111bbbb", "evaluate") as evaluate:
+        assert client.get_run(train.id).info.status == "RUNNING"
+    with begin("demo-quick", "cccc2222dddd", "train") as other:
+        pass
+    assert train.id == evaluate.id != other.id
+    assert len(runs_of(client, "demo-quick")) == 2
+    run = client.get_run(train.id)
+    assert (run.info.status, run.info.run_name, train.name) == (
+        "FINISHED",
+        "demo-quick-aaaa1111",
+        "demo-quick-aaaa1111",
+    )
+    assert run.data.tags["stage"] == "evaluate"
+
+
+def test_a_run_holds_params_metrics_tags_data_and_artifacts(client, tmp_path):
+    params = {"train": {"lr": 0.01, "milestones": [30, 50]}, "seed": 1, "long": "x" * 9000}
+    params |= {f"p{i}": i for i in range(250)}  # more than one call takes
+    figure = tmp_path / "ced.svg"
+    figure.write_text("<svg/>")
+    train = DataInput("demo", f"{MD5}.dir", "data/crops/demo", "training", 300)
+    test = DataInput("demo", f"{MD5}.dir", "data/crops/demo", "test", 80)
+    for data in (train, train, test):
+        with begin("content", "f1", params=params, tags={"dataset": "demo", "code": MD5}, data=data) as run:
+            run.log({"train/loss": 0.5, "val/nme": 4.25}, step=1)
+            run.log({"train/loss": 0.25}, step=2)
+            run.artifact(figure, "figures")
+    stored = client.get_run(run.id)
+    assert stored.data.params["train.lr"] == "0.01"
+    assert stored.data.params["train.milestones"] == "[30, 50]"
+    assert len(stored.data.params["long"]) == 6000
+    assert len(stored.data.params) == 254
+    assert stored.data.metrics == {"train/loss": 0.25, "val/nme": 4.25}
+    tags = stored.data.tags
+    assert (tags["dataset"], tags["code"], tags["fingerprint"], tags["stage"]) == ("demo", MD5, "f1", "train")
+    inputs = sorted((given.dataset for given in stored.inputs.dataset_inputs), key=lambda dataset: dataset.name)
+    assert [(d.name, d.digest, d.profile) for d in inputs] == [
+        ("demo-test", f"{MD5}.dir", '{"num_rows": 80}'),
+        ("demo-training", f"{MD5}.dir", '{"num_rows": 300}'),
+    ]
+    assert [file.path for file in client.list_artifacts(run.id, "figures")] == ["figures/ced.svg"]
+    folder = Path(os.environ["DVC_ROOT"]) / "mlartifacts"
+    assert (folder / run.id / "artifacts/figures/ced.svg").read_text() == "<svg/>"
+
+
+def test_the_commit_and_whether_the_tree_is_dirty_are_tags(client):
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
+        pytest.skip("the project is not in a git repository here")
+    with begin("commit", "f1") as run:
+        pass
+    tags = client.get_run(run.id).data.tags
+    assert len(tags["commit"]) == 40
+    assert tags["dirty"] in ("true", "false")
+
+
+def test_a_whole_history_arrives_step_by_step(client):
+    with begin("history", "f1") as run:
+        assert not run.has("history")
+        run.log_history((step, {"train/loss": 1 / step, "val/nme": float(step)}) for step in range(1, 1301))
+        run.mark("history")
+        assert run.has("history")
+    history = client.get_metric_history(run.id, "train/loss")
+    assert [(m.step, m.value) for m in history] == [(step, 1 / step) for step in range(1, 1301)]
+    with begin("history", "f1", "evaluate") as again:  # so a run restored from the cache is logged once
+        assert again.has("history")
+        assert not again.has("figures")
+
+
+def test_what_is_not_finite_is_logged_as_nan(client):
+    with begin("nan", "f1") as run:
+        run.log({"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1.0})
+    metrics = client.get_run(run.id).data.metrics
+    assert [math.isnan(metrics[key]) for key in "abcd"] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("key", ["fr@0.1", "nme (pose)", "auc%", "a//b", "../a", "/a", "a/", ""])
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_a_key_that_mlflow_refuses_is_refused_at_once(client, monkeypatch, key, switch):
+    monkeypatch.setenv("LANDMARKS_TRACKING", switch)
+    with begin("keys", "f1") as run, pytest.raises(ValueError, match="MLflow takes no key"):
+        run.log({key: 1.0})
+
+
+def test_runs_of_different_datasets_compare_under_the_same_keys(client):
+    for dataset in ("wflw", "300w"):
+        with begin(f"{dataset}-paper", "f1", params={"dataset": dataset, "train": {"lr": 1}}) as run:
+            run.log({"val/nme": 4.0, "test/nme": 5.0})
+    wflw, w300 = runs_of(client, "wflw-paper") + runs_of(client, "300w-paper")
+    assert wflw.info.experiment_id == w300.info.experiment_id
+    assert wflw.data.metrics.keys() == w300.data.metrics.keys()
+    assert wflw.data.params.keys() == w300.data.params.keys()
+
+
+def test_a_changed_param_keeps_its_first_value_and_a_tag_tells_the_latest(client):
+    for workers in (1, 1, 2):
+        with begin("changed", "f1", params={"workers": workers}) as run:
+            pass
+    stored = client.get_run(run.id)
+    assert (stored.data.params["workers"], stored.data.tags["latest.workers"]) == ("1", "2")
+    with begin("changed", "f1", params={"workers": 1}):
+        pass
+    assert client.get_run(run.id).data.tags["latest.workers"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(RuntimeError, "FAILED"), (SystemExit, "FAILED"), (KeyboardInterrupt, "KILLED"), (Stopped, "KILLED")],
+)
+def test_how_a_stage_ends_is_the_status_of_its_run(client, error, status):
+    with pytest.raises(error), begin(f"ends-{error.__name__}", "f1") as run:
+        raise error
+    assert client.get_run(run.id).info.status == status
+    with begin(f"ends-{error.__name__}", "f1"):
+        pass
+    assert client.get_run(run.id).info.status == "FINISHED"
+
+
+def test_a_killed_run_is_healed_and_a_living_process_keeps_its_own(client):
+    code = 'with track("killed", "f1", "train", params={}, tags={}) as run: print(run.id, flush=True); time.sleep(600)'
+    holder = other_process(code)
+    try:
+        held = holder.stdout.readline().strip()
+        with begin("killed", "f2"):
+            assert client.get_run(held).info.status == "RUNNING"
+        with begin("killed", "f1") as same:
+            assert same.id == held
+        assert client.get_run(held).info.status == "RUNNING"
+        assert client.get_run(held).data.tags["pid"] == str(holder.pid)
+        os.kill(holder.pid, signal.SIGKILL)
+        while Path(f"/proc/{holder.pid}/stat").exists() and "Z" not in status_of(holder.pid):
+            time.sleep(0.01)  # dead, but not waited for: that must not count as living
+        with begin("another experiment", "f1"):
+            assert client.get_run(held).info.status == "RUNNING"
+        with begin("killed", "f2", "evaluate"):
+            assert client.get_run(held).info.status == "KILLED"
+        with begin("killed", "f1") as same:
+            assert (same.id, client.get_run(held).info.status) == (held, "RUNNING")
+        assert client.get_run(held).info.status == "FINISHED"
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def status_of(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize(("host", "status"), [(None, "KILLED"), ("another-host", "RUNNING")])
+def test_a_reused_pid_is_known_by_its_start_time_and_other_hosts_are_left_alone(client, host, status):
+    experiment = f"reused-{status}"
+    tags = {"experiment": experiment, "fingerprint": "f1", "pid": str(os.getpid()), "pid_started": "1000000000.00"}
+    group = client.get_experiment_by_name("hrnet-landmarks").experiment_id
+    left = client.create_run(group, tags=tags | {"host": host or socket.gethostname()})
+    with begin(experiment, "f2"):
+        assert client.get_run(left.info.run_id).info.status == status
+
+
+def test_system_metrics_go_on_where_they_stopped(client, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    key = "system/cpu_utilization_percentage"
+    for _ in range(2):
+        with begin("load", "f1", system_metrics=True) as run:
+            before = len(client.get_metric_history(run.id, key))
+            for _ in range(100):
+                if len(client.get_metric_history(run.id, key)) > before:
+                    break
+                time.sleep(0.05)
+    steps = [metric.step for metric in client.get_metric_history(run.id, key)]
+    assert len(steps) >= 2
+    assert steps == list(range(len(steps)))
+    assert "SystemMetricsMonitor" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_four_processes_on_a_fresh_store_all_succeed_and_share_one_run(elsewhere):
+    code = (
+        'with track("race", sys.argv[1], "train", params={"a": 1}, tags={}) as run: run.log({"x": 1.0}); print(run.id)'
+    )
+    racers = [other_process(f"sys.argv[1:] = ['{fingerprint}']\n{code}") for fingerprint in ("f1", "f1", "f1", "f2")]
+    said = [racer.communicate() for racer in racers]
+    assert [err for _, err in said] == [""] * 4
+    ids = [out.strip() for out, _ in said]
+    assert len(set(ids[:3])) == 1
+    assert len(set(ids)) == 2
+    from mlflow import MlflowClient
+
+    assert {run.info.run_id for run in runs_of(MlflowClient(store(elsewhere)), "race")} == set(ids)
+
+
+@contextlib.contextmanager
+def silent_server():
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel accepts, nobody answers
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def no_server():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    yield f"http://someone:secret@127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def answering(code, body):
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Retry-After", "600")
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_PATCH = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        no_server,
+        silent_server,
+        lambda: answering(200, b"{}"),
+        lambda: answering(200, b"<p>"),
+        lambda: answering(503, b""),
+    ],
+    ids=["refuses", "never answers", "empty answers", "answers garbage", "is unavailable"],
+)
+def test_a_server_that_is_down_costs_seconds_and_one_warning(elsewhere, monkeypatch, capfd, server):
+    tracking._mlflow()  # its import is no fault of the server's
+    with server() as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        started, trained = time.monotonic(), False
+        with begin("down", "f1", params={"a": 1}, system_metrics=True) as run:
+            for epoch in range(3):
+                run.log({"val/nme": 1.0}, step=epoch)
+            run.mark("history")
+            run.artifact(Path(__file__))
+            trained = True
+        assert time.monotonic() - started < 10
+    assert trained
+    assert (run.id, run.name, run.has("history")) == (None, "down-f1", False)
+    said = capfd.readouterr().err
+    assert said.startswith("warning: MLflow: ")
+    assert said.count("\n") == 1
+    assert "secret" not in said
+
+
+def test_a_real_server_tracks_and_may_die_in_the_middle(elsewhere, monkeypatch, capfd):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    tracking._mlflow()
+    with begin("made", "f1"):  # the database, by the quick way
+        pass
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store(elsewhere), "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(elsewhere / "artifacts")]
+    with open(elsewhere / "server.log", "wb") as log:
+        server = subprocess.Popen(command, cwd=elsewhere, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            assert server.poll() is None, (elsewhere / "server.log").read_text()
+            time.sleep(0.05)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        figure = elsewhere / "ced.svg"
+        figure.write_text("<svg/>")
+        data = DataInput("demo", MD5, "https://example.org/demo", "training", 3)
+        started = None
+        with begin("remote", "f1", params={"lr": 0.1}, tags={"dataset": "demo"}, data=data, system_metrics=True) as run:
+            run.log({"val/nme": 1.0, "train/loss": math.inf}, step=1)
+            run.artifact(figure, "figures")
+            from mlflow import MlflowClient
+
+            stored = MlflowClient(f"http://127.0.0.1:{port}").get_run(run.id)
+            assert stored.info.status == "RUNNING"
+            assert stored.data.metrics["val/nme"] == 1.0
+            assert math.isnan(stored.data.metrics["train/loss"])
+            assert stored.data.params == {"lr": "0.1"}
+            assert stored.inputs.dataset_inputs[0].dataset.digest == MD5
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+            assert capfd.readouterr().err == ""
+            started = time.monotonic()
+            run.log({"val/nme": 2.0}, step=2)
+            run.log({"val/nme": 3.0}, step=3)
+        assert time.monotonic() - started < 10
+        assert capfd.readouterr().err.count("warning: ") == 1
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_a_store_that_is_no_database_stops_no_stage(elsewhere, capfd):
+    (elsewhere / "mlflow.db").write_text("no database " * 100)
+    started = time.monotonic()
+    with begin("broken", "f1") as run:
+        run.log({"val/nme": 1.0})
+    assert time.monotonic() - started < 5
+    said = capfd.readouterr().err
+    assert "file is not a database" in said
+    assert said.count("\n") == 1
+
+
+def test_tracking_can_be_switched_off(elsewhere, monkeypatch, capfd):
+    monkeypatch.setenv("LANDMARKS_TRACKING", "off")
+    with begin("off", "f1") as run:
+        run.log({"val/nme": 1.0})
+        run.mark("history")
+        run.artifact(Path(__file__))
+    assert (run.id, run.has("history"), run.name) == (None, False, "off-f1")
+    assert list(elsewhere.iterdir()) == []
+    assert capfd.readouterr().err == ""
+
+
+def test_a_missing_mlflow_is_said_once_and_nothing_is_tracked(elsewhere, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    tracking._mlflow.cache_clear()
+    try:
+        for stage in ("train", "evaluate"):
+            with begin("missing", "f1", stage) as run:
+                run.log({"val/nme": 1.0})
+        assert run.id is None
+        said = capfd.readouterr().err
+        assert said.startswith("warning: MLflow: ModuleNotFoundError")
+        assert said.count("\n") == 1
+    finally:
+        tracking._mlflow.cache_clear()
+
+
+def test_the_environment_names_another_store(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    assert store(tmp_path) == "http://tracking.example:5000"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert store(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
