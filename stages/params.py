@@ -121,6 +121,10 @@ class Normalisers(Section):
     inter_pupil: Annotated[list[list[int]], Field(min_length=2, max_length=2)] | None = None
     box_side: Literal["box"] = "box"
 
+    def definitions(self) -> dict[str, object]:
+        """Those that are defined, by name."""
+        return {name: value for name, value in self.model_dump(exclude={"official"}).items() if value is not None}
+
     @model_validator(mode="after")
     def _official_is_defined(self) -> "Normalisers":
         if getattr(self, self.official) is None:
@@ -152,6 +156,7 @@ class Model(Section):
 class Input(Section):
     size: Annotated[int, Field(ge=32, multiple_of=32)]  # px
     box: Annotated[float, Field(ge=1)]  # side of the input in sides of the face box
+    stretch: bool  # the published loader's contrast stretch of every window, in training and in evaluation
 
 
 class Target(Section):
@@ -167,7 +172,6 @@ class Augment(Section):
     rotation_share: Share  # … with this probability
     shift: Annotated[float, Field(ge=0, lt=1)]  # of the input's side, from U(-shift, shift) in x and in y
     flip: Share
-    stretch: bool  # the published loader's contrast stretch of every window
 
 
 class Train(Section):
@@ -180,6 +184,12 @@ class Train(Section):
     batch: Count
     seed: Annotated[int, Field(ge=0)]
     choose: Literal["best", "last"]  # the epoch kept: the best on val, or the last
+
+
+class Init(Section):
+    """The weights that training starts from; null: drawn at random."""
+
+    weights: str | None
 
 
 class Evaluate(Section):
@@ -201,6 +211,7 @@ _RECIPE = {
     "target": Target,
     "augment": Augment,
     "train": Train,
+    "init": Init,
     "evaluate": Evaluate,
 }
 

@@ -109,7 +109,7 @@ def check(faces: Faces, what: str) -> None:
     refuse(faults, what, "Mend these rows in the dataset's own files, then run the same command again.")
 
 
-def _lists(values: np.ndarray) -> pa.Array:
+def list_column(values: np.ndarray) -> pa.Array:
     """(N, M) as N lists of M, without a Python loop."""
     n, m = values.shape
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
@@ -126,8 +126,8 @@ def to_table(faces: Faces) -> pa.Table:
         "center_x": pa.array(faces.center[:, 0]),
         "center_y": pa.array(faces.center[:, 1]),
         "side": pa.array(faces.side),
-        "landmarks": _lists(faces.landmarks.reshape(n, 2 * k)),
-        "visible": _lists(faces.visible),
+        "landmarks": list_column(faces.landmarks.reshape(n, 2 * k)),
+        "visible": list_column(faces.visible),
         "subsets": pa.array([list(names) for names in faces.subsets], pa.list_(pa.string())),
     }
     return pa.table(columns | {name: pa.array(list(values)) for name, values in faces.extra.items()})
@@ -141,15 +141,15 @@ def from_table(table: pa.Table, what: str) -> Faces:
     lengths = {name: np.unique(column.value_lengths().to_numpy(zero_copy_only=False)) for name, column in flat.items()}
     if len(lengths["landmarks"]) > 1 or len(lengths["visible"]) > 1:
         raise InputError(f"{what}: faces differ in their number of landmarks. Make the file again.")
-    n = table.num_rows
+    n, k = table.num_rows, int(lengths["visible"][0]) if table.num_rows else 0
     return Faces(
         face_id=table["face_id"].to_pylist(),
         split=table["split"].to_pylist(),
         image=table["image"].to_pylist(),
         center=np.stack([table["center_x"].to_numpy(), table["center_y"].to_numpy()], 1),
         side=table["side"].to_numpy(),
-        landmarks=flat["landmarks"].flatten().to_numpy().reshape(n, -1, 2).copy(),
-        visible=flat["visible"].flatten().to_numpy(zero_copy_only=False).reshape(n, -1).copy(),
+        landmarks=flat["landmarks"].flatten().to_numpy().reshape(n, k, 2).copy(),
+        visible=flat["visible"].flatten().to_numpy(zero_copy_only=False).reshape(n, k).copy(),
         subsets=[tuple(names) for names in table["subsets"].to_pylist()],
         extra={name: table[name].to_pylist() for name in table.column_names if name not in _COLUMNS},
     )

@@ -1,0 +1,113 @@
+"""Square crops round every face, as one memory-mapped array a split, with the table that says what they show.
+
+`<split>.npy` holds (N, S, S, 3) uint8 RGB; `<split>.parquet` beside it the N rows of the face table, in the same order,
+with the similarity crop px → image px of each (column `to_image`, six numbers).
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+
+from stages.data.faces import Faces, from_table, list_column, read_table, to_table
+from stages.data.files import atomic
+from stages.data.geometry import apply, invert, window_to_image
+from stages.errors import InputError
+
+
+def cut(image: np.ndarray, to_image: np.ndarray, size: int) -> np.ndarray:
+    """The `size`² window of an image (H, W, 3) under the scaling `to_image` (2, 3); black outside the image.
+
+    Where the window is reduced, whole blocks of pixels are averaged first, so that nothing aliases.
+    """
+    step = to_image[0, 0]
+    reduce = max(1, round(step))
+    if reduce > 1:
+        # Only what the window needs, on a grid of whole blocks; the block's middle is where its mean lies.
+        height, width = image.shape[:2]
+        low = np.floor(to_image[:, 2] - step).astype(int)
+        high = np.ceil(to_image[:, 2] + step * size).astype(int) + 1
+        blocks = -(-(high - low) // reduce)
+        x0, y0 = low
+        x1, y1 = low + blocks * reduce
+        window = image[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
+        border = [max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)]
+        if window.size == 0:
+            return np.zeros((size, size, 3), np.uint8)
+        if any(border):
+            window = cv2.copyMakeBorder(window, *[int(b) for b in border], cv2.BORDER_CONSTANT)
+        image = cv2.resize(window, (int(blocks[0]), int(blocks[1])), interpolation=cv2.INTER_AREA)
+        shift = (to_image[:, 2] - low - (reduce - 1) / 2) / reduce
+        to_image = np.column_stack([to_image[:, :2] / reduce, shift])
+    return cv2.warpAffine(image, to_image, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+
+@dataclass
+class Crops:
+    """A split: images (N, S, S, 3) uint8 RGB, memory-mapped; their faces; crop px → image px (N, 2, 3)."""
+
+    images: np.ndarray
+    faces: Faces
+    to_image: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> int:
+        """The crop's side in px."""
+        return self.images.shape[1]
+
+    @property
+    def context(self) -> float:
+        """The crop's side in sides of the face box."""
+        return float(self.to_image[0, 0, 0] * self.size / self.faces.side[0])
+
+    def landmarks(self) -> np.ndarray:
+        """(N, K, 2) float64, crop px."""
+        return apply(invert(self.to_image), self.faces.landmarks)
+
+
+def windows(faces: Faces, size: int, context: float) -> np.ndarray:
+    """(N, 2, 3) crop px → image px for crops of `context` face boxes."""
+    return window_to_image(faces.center, faces.side * context, size)
+
+
+def reserve(path: Path, n: int, size: int) -> None:
+    """Make the array of n crops with its space on the disk taken, so that writing into the map cannot fail later."""
+    np.lib.format.open_memmap(path, "w+", np.uint8, (n, size, size, 3)).flush()
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def write_index(path: Path, faces: Faces, to_image: np.ndarray) -> None:
+    """Write `<split>.parquet`; whole or not at all."""
+    table = to_table(faces).append_column("to_image", list_column(to_image.reshape(-1, 6)))
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_crops(folder: Path, split: str) -> Crops:
+    """Open a split. Raises `InputError` where a file is absent, damaged, or does not fit the other."""
+    table = read_table(folder / f"{split}.parquet")
+    to_image = table["to_image"].combine_chunks().flatten().to_numpy().reshape(-1, 2, 3)
+    faces = from_table(table.drop_columns(["to_image"]), str(folder / f"{split}.parquet"))
+    images = _open(folder / f"{split}.npy")
+    if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(faces):
+        raise InputError(
+            f"{folder / split}.npy holds {images.dtype} {images.shape}, and its table {len(faces)} faces: "
+            "they are not of one run. Run dvc repro --force on the preprocess stage."
+        )
+    return Crops(images, faces, to_image)
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run dvc repro (or dvc checkout, where it was made before).") from None
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is no readable array ({error}): delete it and run dvc repro.") from None

@@ -1,0 +1,96 @@
+"""Cut every face's crop out of its image, and carve val out of train.
+
+    python -m stages.preprocess demo
+
+Reads data/raw/<dataset>, writes data/crops/<dataset>: per split one memory-mapped array and its table. Nothing decodes
+an image after this stage.
+"""
+
+import argparse
+import hashlib
+import os
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from stages import errors, params
+from stages.data import crops, sources
+from stages.data.faces import SPLITS, Faces, read_faces
+from stages.data.files import atomic_folder, require_space
+from stages.data.images import read_image
+
+
+def assign_val(faces: Faces, checksums: dict[str, str], share: float) -> Faces:
+    """Move a share of the training images to val, chosen by a hash of their content.
+
+    So all faces of an image, and of a copy of it under another name, are on one side.
+    """
+    chosen = {image for image in set(faces.image) if int(checksums[image][:8], 16) < share * 2**32}
+    faces.split = [
+        "val" if split == "train" and image in chosen else split
+        for split, image in zip(faces.split, faces.image, strict=True)
+    ]
+    return faces
+
+
+def cut_image(
+    folder: Path, image: str, sha256: str, rows: list[tuple[str, int, np.ndarray]], out: Path, size: int
+) -> str:
+    """Cut all faces of one image into the arrays under `out`; rows are (split, row, crop → image). '' or a fault."""
+    cv2.setNumThreads(1)  # the processes share the cores
+    try:
+        if hashlib.sha256((folder / image).read_bytes()).hexdigest() != sha256:
+            return f"{image}: changed since it was fetched; run dvc repro --force on the fetch stage"
+        pixels = read_image(folder / image)
+    except errors.InputError as error:
+        return str(error)
+    except FileNotFoundError:
+        return f"{image}: missing, and it was there when it was fetched"
+    for split, row, to_image in rows:
+        array = np.load(out / f"{split}.npy", mmap_mode="r+")
+        array[row] = crops.cut(pixels, to_image, size)
+    return ""
+
+
+def main(name: str) -> None:
+    dataset = params.dataset(name, "source", "crops")
+    raw, size = Path("data/raw") / name, dataset.crops.size
+    table = pd.read_csv(raw / "checksums.csv")
+    checksums = dict(zip(table["image"], table["sha256"], strict=True))
+    folder = sources.images_folder(name, params.data_root(name, dataset.source), dataset.source)
+    faces = assign_val(read_faces(raw / "faces.parquet"), checksums, dataset.crops.val_share)
+
+    test, train = ({checksums[image] for image in faces.of(split).image} for split in ("test", "train"))
+    if twice := test & train:
+        print(f"warning: {len(twice)} images of test stand in train too; results on them say little", flush=True)
+    target = Path("data/crops") / name
+    require_space(target, len(faces) * size * size * 3, f"cutting {len(faces)} crops of {size} px")
+    with atomic_folder(target) as out:
+        work: dict[str, list] = defaultdict(list)
+        for split in SPLITS:
+            part = faces.of(split)
+            to_image = crops.windows(part, size, dataset.crops.context)
+            crops.write_index(out / f"{split}.parquet", part, to_image)
+            crops.reserve(out / f"{split}.npy", len(part), size)
+            for row, image in enumerate(part.image):
+                work[image].append((split, row, to_image[row]))
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            jobs = [
+                pool.submit(cut_image, folder, image, checksums[image], rows, out, size) for image, rows in work.items()
+            ]
+            faults = [job.result() for job in tqdm(jobs, desc=f"cut {name}", unit="image", mininterval=1)]
+        errors.refuse([f for f in faults if f], f"the images in {folder}", "Nothing was written. Mend or replace them.")
+    counts = ", ".join(f"{faces.split.count(split)} {split}" for split in SPLITS)
+    print(f"{target}: {counts} faces at {size} px")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", help="a name in params/datasets/")
+    arguments = parser.parse_args()
+    errors.run(lambda: main(arguments.dataset))
