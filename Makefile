@@ -1,0 +1,40 @@
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help repro test lint bench ui clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+repro: .venv/installed ## install, then make every number again: `dvc repro`
+	dvc repro
+	@python -m stages.tracking
+	@echo "The report:       $(CURDIR)/reports/results.md"
+	@echo "The MLflow page:  make ui, then http://127.0.0.1:5000"
+
+test: .venv/installed ## install what is missing and run the tests
+	python -m pytest
+
+lint: .venv/installed ## check style and formatting
+	ruff check .
+	ruff format --check .
+
+bench: .venv/installed ## measure speed and exactness on this machine
+	python -m tests.bench
+
+ui: .venv/installed ## the MLflow page on 127.0.0.1:5000
+	python -m stages.tracking --serve
+
+clean: ## remove the environment and what training left (data, models and results stay)
+	rm -rf .venv .training
+
+# The packages that pyproject.toml names, at the versions that constraints.txt pins.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > .venv/needs.txt
+	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r .venv/needs.txt
+	@touch $@
