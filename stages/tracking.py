@@ -43,6 +43,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",  # s for one answer
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",  # MLflow still waits a random time below 1 s
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # failures are told here, once
@@ -77,8 +78,7 @@ class Run:
         self._monitor = None
 
     def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log `metrics` (keys like `val/nme`) of one step in one call. An infinity is logged as NaN: MLflow would
-        store it as 1.8e308 and no chart would show anything else. Raises ValueError for a key MLflow refuses."""
+        """Log `metrics` (keys like `val/nme`) of one step in one call. Raises ValueError for a key MLflow refuses."""
         self.log_history([(step, metrics)])
 
     def log_history(self, rows: Iterable[tuple[int, Mapping[str, float]]]) -> None:
@@ -89,6 +89,7 @@ class Run:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
+        # MLflow would store an infinity as 1.8e308, and the chart would show nothing else: it is logged as NaN
         entities = [Metric(key, v if math.isfinite(v) else math.nan, now, int(step)) for key, v, step in values]
         for start in range(0, len(entities), METRICS_A_CALL):
             batch = entities[start : start + METRICS_A_CALL]
@@ -112,16 +113,16 @@ class Run:
 
     def _call(self, work: Callable, extra: float = 0.0) -> None:
         """`work(client)`, waiting at most the patience and `extra` seconds; a failure ends the tracking of the run."""
-        if self._client is None:
-            return
         client = self._client
+        if client is None:
+            return
         try:
             _within(self._patience and self._patience + extra, lambda: work(client))
         except Exception as error:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        _warn(f"{_told(error)}; {self.name} goes on without tracking")
+        _warn(error, f"{self.name} goes on without tracking")
         self._client = None
         if self._monitor is not None:  # its thread may hang on the dead server: nobody waits for it
             Thread(target=self._monitor.finish, daemon=True).start()
@@ -207,11 +208,8 @@ def _enter(uri: str, database: Path | None, name: str, tags: dict, params: dict,
     # On the embedded database one process at a time: MLflow's schema migration and our find-or-create both race.
     with FileLock(f"{database}.lock", timeout=LOCK_PATIENCE) if database else nullcontext():
         artifacts = (database.parent / "mlartifacts").as_uri() if database else None
-        if database and database.exists():
-            with closing(sqlite3.connect(database)) as file:  # MLflow would try 100 s to open what is no database
-                file.execute("PRAGMA schema_version")
-        elif database:
-            _create(database, artifacts)
+        if database:
+            _settle(database, artifacts)
         client = MlflowClient(uri)
         group = _experiment(client, artifacts)
         search = functools.partial(client.search_runs, [group], order_by=["attributes.start_time ASC"])
@@ -237,15 +235,23 @@ def _enter(uri: str, database: Path | None, name: str, tags: dict, params: dict,
     return client, run, not taken
 
 
-def _create(database: Path, artifacts: str) -> None:
-    """Make the embedded database under another name: a process killed on the way leaves none that is half made."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+def _settle(database: Path, artifacts: str) -> None:
+    """See that the embedded database exists and names the folder `artifacts`, wherever the repository has moved to."""
+    if not database.exists():
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    database.parent.mkdir(parents=True, exist_ok=True)
-    new = database.with_name(f"{database.name}.new")
-    new.unlink(missing_ok=True)
-    SqlAlchemyStore(f"sqlite:///{new}", artifacts).engine.dispose()
-    new.rename(database)
+        database.parent.mkdir(parents=True, exist_ok=True)
+        new = database.with_name(f"{database.name}.new")  # a process killed on the way leaves no half-made database
+        new.unlink(missing_ok=True)
+        SqlAlchemyStore(f"sqlite:///{new}", artifacts).engine.dispose()
+        new.rename(database)
+    # MLflow stores absolute paths. (What is no database fails here at once; MLflow would try to open it for 100 s.)
+    with closing(sqlite3.connect(database)) as file, file:
+        known = file.execute("SELECT artifact_location FROM experiments WHERE name = ?", [EXPERIMENT]).fetchone()
+        if known and known[0].startswith("file:") and known[0] != artifacts:
+            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
+                file.execute(moved, [artifacts, len(known[0]) + 1, len(known[0]), known[0]])
 
 
 def _experiment(client, artifacts: str | None) -> str:
@@ -334,7 +340,7 @@ def _mlflow() -> bool:
     try:
         import mlflow  # noqa: F401  (1.5 s: only stages that track pay it)
     except Exception as error:
-        _warn(f"{_told(error)}; nothing is tracked (pip install mlflow, or set LANDMARKS_TRACKING=off)")
+        _warn(error, "nothing is tracked (install mlflow, or set LANDMARKS_TRACKING=off)")
         return False
     return True
 
@@ -369,11 +375,8 @@ def _checked(key: str) -> str:
     return key
 
 
-def _told(error: Exception) -> str:
-    """The error in one line, without the password of a database's URL."""
+def _warn(error: Exception, rest: str) -> None:
+    """One line on stderr, without the password of a database's URL."""
     text = str(error).strip().partition("\n")[0] or "no answer in time"
-    return re.sub(r"//[^/@\s]*@", "//", f"MLflow: {type(error).__name__}: {text}")
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    text = re.sub(r"//[^/@\s]*@", "//", f"MLflow: {type(error).__name__}: {text}")
+    print(f"warning: {text}; {rest}", file=sys.stderr)

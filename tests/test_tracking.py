@@ -116,6 +116,31 @@ def test_a_run_holds_params_metrics_tags_data_and_artifacts(client, tmp_path):
     assert (folder / run.id / "artifacts/figures/ced.svg").read_text() == "<svg/>"
 
 
+def test_a_repository_that_moves_takes_its_artifacts_along(elsewhere, monkeypatch):
+    figure = elsewhere / "ced.svg"
+    figure.write_text("<svg/>")
+    old, new = elsewhere / "old", elsewhere / "new"
+    monkeypatch.setenv("DVC_ROOT", str(old))
+    with begin("moves", "f1") as before:
+        before.artifact(figure)
+    with begin("moves", "f2"):
+        pass
+    old.rename(new)
+    monkeypatch.setenv("DVC_ROOT", str(new))
+    for fingerprint in ("f2", "f3"):
+        with begin("moves", fingerprint) as after:
+            after.artifact(figure)
+    assert not old.exists()
+    from mlflow import MlflowClient
+
+    moved = runs_of(MlflowClient(store(new)), "moves")
+    assert {run.info.run_id for run in moved} >= {before.id, after.id}
+    for run in moved:
+        folder = new / "mlartifacts" / run.info.run_id / "artifacts"
+        assert run.info.artifact_uri == folder.as_uri()
+        assert (folder / "ced.svg").exists()
+
+
 def test_the_commit_and_whether_the_tree_is_dirty_are_tags(client):
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
     if head.returncode:
