@@ -67,10 +67,36 @@ class DemoForm(Section):
 class CsvForm(Section):
     """HRNet's CSV files; paths are relative to the root. A subset is a CSV file whose rows are rows of test."""
 
-    images: str
+    images: str  # the folder that image names start from, here and below
     train: str | None
     test: str
     subsets: dict[str, str] = {}
+
+
+class ListsForm(Section):
+    """WFLW's own lists; a subset is an attribute flag of the list, or a list whose rows are rows of test."""
+
+    images: str
+    train: str | None
+    test: str
+    attributes: list[str]  # names of the flags that a list with rectangles has, in their order
+    subsets: dict[str, str] = {}
+
+
+class PtsForm(Section):
+    """300W's own form: a .pts file beside every image. A split is some folders, a subset some of test's folders."""
+
+    images: str
+    train: list[str]
+    test: Annotated[list[str], Field(min_length=1)]
+    subsets: dict[str, list[str]] = {}
+
+
+class MatForm(Section):
+    """COFW's own form: MATLAB v7.3 files that hold images and landmarks."""
+
+    train: str | None
+    test: str
 
 
 class Counts(Section):
@@ -84,10 +110,16 @@ class Counts(Section):
 class Source(Section):
     """Where the faces come from. The environment variable DATA_<NAME> (DATA_WFLW) overrides `root`."""
 
-    root: str | None  # a folder
-    form: Literal["demo", "csv"]  # which of the sections below is read
+    root: str | None  # a folder, an archive (zip, tar), or the URL of one
+    sha256: Sha256 | None = None  # of the archive
+    folder: str | None = None  # looked into where the root itself does not hold the files (HRNet's data/wflw)
+    partial: bool = False  # True: part of the data on purpose, so counts that differ are a warning
+    form: Literal["demo", "csv", "lists", "pts", "mat"]  # which of the sections below is read
     demo: DemoForm | None = None
     csv: CsvForm | None = None
+    lists: ListsForm | None = None
+    pts: PtsForm | None = None
+    mat: MatForm | None = None
     counts: Counts = Counts()
 
     @model_validator(mode="after")

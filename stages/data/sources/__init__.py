@@ -1,0 +1,80 @@
+"""Where faces come from: one reader per published form, and the faces this project draws; all give one face table."""
+
+import os
+from pathlib import Path
+
+from stages.data.faces import Faces
+from stages.data.sources import csv_files, drawn
+from stages.errors import InputError, refuse
+
+SPLITS = ("train", "test")  # what a source knows; val is carved out of train later
+_READERS = {"demo": drawn, "csv": csv_files}
+_MAKES_IMAGES = ("demo",)
+
+
+def read(name: str, dataset, root: Path | None, out: Path, splits: tuple[str, ...] = SPLITS) -> tuple[Faces, list[str]]:
+    """The faces of `splits`, and the faults of the rows that are left out.
+
+    `dataset` holds the sections about, source and landmarks of params.dataset(name, …); `root` is where its files are
+    (params.data_root). A form that makes its images writes them to out/images.
+    Raises `InputError` where files are missing, saying what was found and how to get the rest.
+    """
+    source, count = dataset.source, dataset.landmarks.count
+    form, reader = getattr(source, source.form), _READERS[source.form]
+    folder = locate(name, source, root)
+    _require(name, dataset, folder, splits)
+    faces, faults = reader.read(form, folder, out, count, splits)
+    if not faults:
+        empty = [s for s in splits if s not in faces.split and (s == "test" or form.train)]
+        refuse([f"split {s} holds no face" for s in empty], name, "Check the dataset's files and its params.")
+    return faces, faults
+
+
+def annotations(name: str, source, root: Path | None, splits: tuple[str, ...] = SPLITS) -> tuple[Path | None, list]:
+    """The folder of the dataset's files and, relative to it, the annotation files that `read` reads."""
+    folder = locate(name, source, root)
+    return folder, _READERS[source.form].files(getattr(source, source.form), folder, splits)
+
+
+def images_folder(name: str, root: Path | None, source) -> Path:
+    """The folder that the face table's image names start from."""
+    if source.form in _MAKES_IMAGES:
+        return Path("data/raw") / name / "images"
+    return locate(name, source, root) / getattr(source, source.form).images
+
+
+def locate(name: str, source, root: Path | None) -> Path | None:
+    """The folder that holds the dataset's files; None where it needs none. Raises `InputError` where none is named."""
+    if source.form == "demo":
+        return None
+    if root is None:
+        raise InputError(
+            f"{name}: nobody has said where its files lie. Set the environment variable {_variable(name)}, or "
+            f"source.root in params/datasets/{name}.yaml, to their folder."
+        )
+    inner = root / source.folder if source.folder else root
+    files = _READERS[source.form].files(getattr(source, source.form), inner, SPLITS)
+    return inner if any((inner / file).is_file() for file in files) else root
+
+
+def _variable(name: str) -> str:
+    return f"DATA_{name.upper().replace('-', '_')}"
+
+
+def _require(name: str, dataset, folder: Path | None, splits: tuple[str, ...]) -> None:
+    if folder is None:
+        return
+    source = dataset.source
+    form, reader = getattr(source, source.form), _READERS[source.form]
+    missing = [file for file in reader.files(form, folder, splits) if not (folder / file).is_file()]
+    missing += [f"{part}/" for part in reader.folders(form) if not (folder / part).is_dir()]
+    if not missing:
+        return
+    found = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(folder)) if folder.is_dir() else []
+    there = f"there is {', '.join(found[:10])}{' …' if len(found) > 10 else ''}" if found else "the folder is empty"
+    raise InputError(
+        f"{name}: {len(missing)} of its files are missing from {folder}: {', '.join(missing[:20])}; "
+        f"{there if folder.is_dir() else 'there is no such folder'}.\n"
+        f"Where they lie is set by the environment variable {_variable(name)}, or source.root in "
+        f"params/datasets/{name}.yaml. How to get them: {dataset.about.obtain}"
+    )
