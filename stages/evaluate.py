@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from stages import errors, params, provenance, tracking
-from stages.data.crops import Crops, read_crops
+from stages.data.crops import Crops, read_crops, read_index
 from stages.data.files import atomic, atomic_folder
 from stages.data.geometry import apply, flip_order, invert
 from stages.measure import figures
@@ -76,7 +76,7 @@ def main(name: str) -> None:
     )  # fmt: skip
     measure = dataset.normalisers.definitions(), dataset.normalisers.official
     result = evaluate(test.faces, apply(test.to_image, found), scores, *measure)
-    baseline = evaluate(test.faces, mean_shape(read_crops(folder, "train").faces, test.faces), scores, *measure)
+    baseline = evaluate(test.faces, mean_shape(read_index(folder, "train")[0], test.faces), scores, *measure)
     metrics = result.metrics(baseline)
 
     made_of = provenance.hashes(name, experiment.dataset, experiment.recipe)

@@ -90,11 +90,16 @@ def write_index(path: Path, faces: Faces, to_image: np.ndarray) -> None:
         pq.write_table(table, temporary)
 
 
-def read_crops(folder: Path, split: str) -> Crops:
-    """Open a split. Raises `InputError` where a file is absent, damaged, or does not fit the other."""
+def read_index(folder: Path, split: str) -> tuple[Faces, np.ndarray]:
+    """The faces of a split and their crop px → image px, without the images. Raises `InputError` as `read_crops`."""
     table = read_table(folder / f"{split}.parquet")
     to_image = table["to_image"].combine_chunks().flatten().to_numpy().reshape(-1, 2, 3)
-    faces = from_table(table.drop_columns(["to_image"]), str(folder / f"{split}.parquet"))
+    return from_table(table.drop_columns(["to_image"]), str(folder / f"{split}.parquet")), to_image
+
+
+def read_crops(folder: Path, split: str) -> Crops:
+    """Open a split. Raises `InputError` where a file is absent, damaged, or does not fit the other."""
+    faces, to_image = read_index(folder, split)
     images = _open(folder / f"{split}.npy")
     if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(faces):
         raise InputError(

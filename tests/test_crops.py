@@ -1,0 +1,90 @@
+"""Crops show what their transforms say, to a small part of a pixel."""
+
+import numpy as np
+import pytest
+
+from stages.data import crops
+from stages.data.faces import Faces
+from stages.data.geometry import apply, flip_order, invert, landmark_box, window_to_image
+from stages.errors import InputError
+
+
+@pytest.mark.parametrize("step", [0.31, 0.8, 1.0, 1.7, 2.4, 3.6])
+def test_a_crop_shows_the_image_where_its_transform_says(step):
+    y, x = np.mgrid[:256, :256].astype(np.uint8)
+    image, size = np.stack([x, y, x], -1), 64  # a pixel's colour is its place
+    to_image = window_to_image(np.array([[126.3, 128.8]]), np.array([step * size]), size)[0]
+    inner = np.stack(np.meshgrid(np.arange(2.0, size - 2), np.arange(2.0, size - 2)), -1)
+    where = apply(to_image[None], inner.reshape(1, -1, 2))[0].reshape(inner.shape)
+    wrong = crops.cut(image, to_image, size)[2:-2, 2:-2, :2] - where
+    assert np.abs(wrong).max() < 1.02  # two roundings to whole grey levels
+    assert np.abs(wrong.mean((0, 1))).max() < 0.1  # px
+
+
+def test_what_lies_outside_the_image_is_black():
+    image = np.full((50, 50, 3), 200, np.uint8)
+    for side in (64, 400):
+        to_image = window_to_image(np.array([[0.0, 0.0]]), np.array([float(side)]), 64)[0]
+        cut = crops.cut(image, to_image, 64)
+        assert (cut[:20, :20] == 0).all()
+        assert (cut[34, 34] == 200).all()
+    far = window_to_image(np.array([[9000.0, 0.0]]), np.array([400.0]), 64)[0]
+    assert (crops.cut(image, far, 64) == 0).all()
+
+
+def test_transforms_and_their_inverses_meet():
+    rng = np.random.default_rng(0)
+    matrix, points = rng.normal(size=(5, 2, 3)), rng.normal(size=(5, 7, 2))
+    np.testing.assert_allclose(apply(invert(matrix), apply(matrix, points)), points, atol=1e-9)
+
+
+def test_the_box_is_that_of_the_published_files():
+    landmarks = np.array([[[10.2, 20.9], [40.1, 25.0], [12.0, 31.5]]])
+    center, side = landmark_box(landmarks)
+    np.testing.assert_array_equal(center, [[(10 + 41) / 2, (20 + 32) / 2]])
+    np.testing.assert_array_equal(side, [31])
+
+
+def test_a_mirror_puts_pairs_in_each_others_place():
+    np.testing.assert_array_equal(flip_order([[0, 2], [3, 4]], 6), [2, 1, 0, 4, 3, 5])
+
+
+def some_faces(n: int, k: int = 5) -> Faces:
+    rng = np.random.default_rng(1)
+    return Faces(
+        face_id=[f"f{i}" for i in range(n)],
+        split=["test"] * n,
+        image=["a.png"] * n,
+        center=rng.uniform(50, 60, (n, 2)),
+        side=rng.uniform(20, 30, n),
+        landmarks=rng.uniform(40, 70, (n, k, 2)),
+        visible=rng.random((n, k)) < 0.5,
+        subsets=[("blur",) if i % 2 else () for i in range(n)],
+    )
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_a_split_reads_back_as_it_was_written(tmp_path, n):
+    faces = some_faces(n)
+    to_image = crops.windows(faces, 32, 2.0)
+    crops.write_index(tmp_path / "test.parquet", faces, to_image)
+    crops.reserve(tmp_path / "test.npy", n, 32)
+    found = crops.read_crops(tmp_path, "test")
+    assert (len(found), found.size, found.faces.subsets) == (n, 32, faces.subsets)
+    if n:
+        assert found.context == pytest.approx(2.0, abs=1e-12)
+        np.testing.assert_array_equal(found.faces.visible, faces.visible)
+        np.testing.assert_allclose(apply(found.to_image, found.landmarks()), faces.landmarks, atol=1e-9)
+
+
+def test_an_array_that_is_of_another_run_is_refused(tmp_path):
+    faces = some_faces(3)
+    crops.write_index(tmp_path / "test.parquet", faces, crops.windows(faces, 32, 2.0))
+    with pytest.raises(InputError, match="test.npy is missing"):
+        crops.read_crops(tmp_path, "test")
+    crops.reserve(tmp_path / "test.npy", 2, 32)
+    with pytest.raises(InputError, match="not of one run"):
+        crops.read_crops(tmp_path, "test")
+    (tmp_path / "test.npy").write_bytes(b"x" * 100)
+    with pytest.raises(InputError, match="no readable array"):
+        crops.read_crops(tmp_path, "test")

@@ -1,0 +1,116 @@
+"""Parameters are typed: a wrong one names its file and its key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import params
+from stages.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A copy of params/ that `params` reads, with a function that changes one value of a file in it."""
+    for file in (ROOT / "params").rglob("*.yaml"):
+        copy = tmp_path / file.relative_to(ROOT / "params")
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(file.read_text())
+    monkeypatch.setattr(params, "PARAMS", tmp_path)
+
+    def change(file: str, key: str, value: object) -> None:
+        content = yaml.safe_load((tmp_path / file).read_text())
+        *path, last = key.split(".")
+        place = content
+        for part in path:
+            place = place[part]
+        place[last] = value
+        (tmp_path / file).write_text(yaml.safe_dump(content))
+
+    return change
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "params/datasets").glob("*.yaml")), ids=lambda f: f.stem)
+def test_every_dataset_file_is_valid_and_its_mirror_is_its_own_inverse(file):
+    landmarks = params.dataset(file.stem, *params._DATASET).landmarks
+    grouped = sorted(i for group in landmarks.groups.values() for i in group)
+    assert grouped == list(range(landmarks.count)), "every landmark is in one group"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "params/recipes").glob("*.yaml")), ids=lambda f: f.stem)
+@pytest.mark.parametrize("dataset", ["demo", "300w", "aflw"])
+def test_every_recipe_is_valid_for_every_dataset(file, dataset):
+    assert params.recipe(file.stem, dataset, *params._RECIPE).train.epochs >= 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.epochs", 2.5, "train.epochs"),
+        ("train.epochs", "many", "train.epochs"),
+        ("train.lr", "fast", "train.lr"),
+        ("train.lr", -0.1, "train.lr"),
+        ("train.epoch", 3, "train.epoch: unknown key; did you mean epochs?"),
+        ("input.size", 100, "input.size"),
+        ("augment.flip", 1.5, "augment.flip"),
+        ("train.loss", "l3", "train.loss"),
+        ("training", {}, "training: unknown section"),
+    ],
+)
+def test_a_wrong_recipe_parameter_names_its_file_and_key(folder, key, value, message):
+    folder("recipes/quick.yaml", key, value)
+    with pytest.raises(InputError) as error:
+        params.recipe("quick", "demo", "train", "input", "augment")
+    assert "quick.yaml" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_all_faults_of_a_section_are_told_at_once(folder):
+    folder("recipes/quick.yaml", "train.epochs", 0)
+    folder("recipes/quick.yaml", "train.batch", "big")
+    with pytest.raises(InputError, match=r"2 faults(.|\n)*train.epochs(.|\n)*train.batch"):
+        params.recipe("quick", "demo", "train")
+
+
+def test_an_unknown_dataset_recipe_or_experiment_is_named_with_those_that_exist():
+    with pytest.raises(InputError, match=r"wlfw.yaml.*Known.*demo"):
+        params.dataset("wlfw", "crops")
+    with pytest.raises(InputError, match=r"quikc.yaml. Did you mean quick\?"):
+        params.recipe("quikc", "demo", "train")
+    with pytest.raises(InputError, match="demo-quick"):
+        params.experiment("demo-slow")
+
+
+def test_an_experiment_whose_dataset_is_not_listed_is_refused(folder):
+    folder("pipeline.yaml", "experiments.lfpw-quick", {"dataset": "lfpw", "recipe": "quick"})
+    with pytest.raises(InputError, match="lfpw-quick: dataset lfpw is not listed"):
+        params.pipeline()
+
+
+def test_flip_pairs_and_eye_corners_must_exist(folder):
+    folder("datasets/demo.yaml", "landmarks.flip_pairs", [[0, 98]])
+    with pytest.raises(InputError, match=r"landmarks \[98\] are named"):
+        params.dataset("demo", "landmarks")
+
+
+def test_a_recipe_can_differ_for_one_dataset(folder):
+    folder("recipes/quick.yaml", "datasets", {"demo": {"train": {"lr": 0.5}}})
+    assert params.recipe("quick", "demo", "train").train.lr == 0.5
+    assert params.recipe("quick", "lfpw", "train").train.lr != 0.5
+
+
+def test_numbers_are_read_as_yaml_1_2_writes_them(tmp_path, monkeypatch):
+    text = (ROOT / "params/recipes/quick.yaml").read_text()
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/x.yaml").write_text(text.replace("lr: 0.002", "lr: 2e-3"))
+    monkeypatch.setattr(params, "PARAMS", tmp_path)
+    assert params.recipe("x", "demo", "train").train.lr == 0.002
+
+
+def test_the_environment_says_where_a_dataset_lies(monkeypatch):
+    source = params.dataset("lfpw", "source").source
+    assert params.data_root("lfpw", source) == Path(source.root)
+    monkeypatch.setenv("DATA_LFPW", "elsewhere")
+    assert params.data_root("lfpw", source) == Path("elsewhere")
