@@ -46,6 +46,7 @@ SETTINGS = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # failures are told here, once
 }
 
@@ -376,7 +377,8 @@ def _checked(key: str) -> str:
 
 
 def _warn(error: Exception, rest: str) -> None:
-    """One line on stderr, without the password of a database's URL."""
+    """One line on stderr, without the password that a store's URL may hold."""
+    place = os.environ.get("MLFLOW_TRACKING_URI") or "mlflow.db"
     text = str(error).strip().partition("\n")[0] or "no answer in time"
-    text = re.sub(r"//[^/@\s]*@", "//", f"MLflow: {type(error).__name__}: {text}")
-    print(f"warning: {text}; {rest}", file=sys.stderr)
+    text = re.sub(r"//[^/@\s]*@", "//", f"MLflow at {place}: {type(error).__name__}: {text}")
+    print(f"warning: {text[:400]}; {rest}", file=sys.stderr)
