@@ -11,7 +11,7 @@ help: ## this list
 
 repro: .venv/installed ## install, then make every number again: `dvc repro`
 	dvc repro
-	@python -m stages.tracking
+	@python -m stages.evaluate --log-restored
 	@echo "The report:       $(CURDIR)/reports/results.md"
 	@echo "The MLflow page:  make ui, then http://127.0.0.1:5000"
 
@@ -25,8 +25,12 @@ lint: .venv/installed ## check style and formatting
 bench: .venv/installed ## measure speed and exactness on this machine
 	python -m tests.bench
 
-ui: .venv/installed ## the MLflow page on 127.0.0.1:5000
-	python -m stages.tracking --serve
+ui: .venv/installed ## the MLflow page of all runs, on 127.0.0.1:5000 (PORT=… for another)
+	@python -m stages.evaluate --log-restored
+	@test -n "$$MLFLOW_TRACKING_URI" -o -f mlflow.db || { echo "no run yet: make repro first"; exit 1; }
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false python -m mlflow server \
+	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --artifacts-destination ./mlartifacts \
+	  --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
 
 clean: ## remove the environment and what training left (data, models and results stay)
 	rm -rf .venv .training

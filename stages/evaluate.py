@@ -40,20 +40,50 @@ def write_json(path: Path, content: dict) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def log(run: tracking.Run, metrics: dict, history: pd.DataFrame, files: list[Path]) -> None:
-    """Enter the results; and the training too, where DVC restored it from its cache and no train stage logged it."""
-    if not run.has("train"):
-        rows = history.set_index("epoch").iterrows()
+def log_results(run: tracking.Run, name: str) -> None:
+    """Enter what the experiment's files hold; the training too, where no train stage of this run has."""
+    trained, report = Path("models") / name, Path("reports/experiments") / name
+    if not run.has("train"):  # DVC restored it from its cache
+        rows = pd.read_csv(trained / "history.csv").set_index("epoch").iterrows()
         run.log_history((int(epoch), row.dropna().to_dict()) for epoch, row in rows)
+        run.artifact(trained / "model.safetensors", "model")
+        run.artifact(trained / "model.json", "model")
         run.mark("train")
     values = {}
-    for subset, entry in metrics.items():
+    for subset, entry in json.loads((report / "metrics.json").read_text()).items():
         prefix = "test" if subset == "test" else f"test_{subset}"
-        values |= {f"{prefix}/{key}": value for key, value in entry.items() if isinstance(value, float)}
+        values |= {f"{prefix}/{key}": value for key, value in entry.items() if isinstance(value, int | float)}
     run.log(values)
-    for file in files:
-        run.artifact(file, "figures" if file.suffix in (".png", ".jpg") else "results")
+    for file in (report / "metrics.json", report / "ced.csv", report / "provenance.json"):
+        run.artifact(file, "results")
+    for file in (*sorted((report / "figures").glob("training.png")), Path("data/galleries") / name / "faces.jpg"):
+        run.artifact(file, "figures")
     run.mark("evaluate")
+
+
+def tracked(identity: provenance.Identity, faces: int):
+    """The experiment's MLflow run, found or made."""
+    source = f"data/crops/{identity.dataset}"
+    return tracking.track(
+        identity.experiment, identity.fingerprint, "evaluate",
+        params=identity.parameters, tags=identity.tags() | provenance.environment(),
+        data=tracking.DataInput(identity.dataset, identity.hashes["data"], source, "test", faces),
+    )  # fmt: skip
+
+
+def log_restored() -> None:
+    """Enter the experiments of the pipeline whose results DVC restored from its cache, so that no stage logged them."""
+    for name in params.pipeline().experiments:
+        told = Path("reports/experiments") / name / "provenance.json"
+        if not told.exists() or not (Path("models") / name / "history.csv").exists():
+            continue
+        identity = provenance.identify(name)
+        metrics = json.loads(told.with_name("metrics.json").read_text())
+        if json.loads(told.read_text())["fingerprint"] == identity.fingerprint:
+            with tracked(identity, metrics["test"]["n"]) as run:
+                if not run.has("evaluate"):
+                    log_results(run, name)
+                    print(f"{name}: restored from DVC's cache, entered as MLflow run {run.name}")
 
 
 def main(name: str) -> None:
@@ -79,15 +109,9 @@ def main(name: str) -> None:
     baseline = evaluate(test.faces, mean_shape(read_index(folder, "train")[0], test.faces), scores, *measure)
     metrics = result.metrics(baseline)
 
-    made_of = provenance.hashes(name, experiment.dataset, experiment.recipe)
-    fingerprint = provenance.fingerprint(made_of)
+    identity = provenance.identify(name)
     history = pd.read_csv(trained / "history.csv")
-    with tracking.track(
-        name, fingerprint, "evaluate",
-        params=dataset.plain() | recipe.plain(),
-        tags={"dataset": experiment.dataset, "recipe": experiment.recipe, **made_of},
-        data=tracking.DataInput(experiment.dataset, made_of["data"], str(folder), "test", len(test)),
-    ) as run:  # fmt: skip
+    with tracked(identity, len(test)) as run:
         with atomic(Path("data/predictions") / f"{name}.parquet") as temporary:
             pq.write_table(result.predictions(), temporary)
         with atomic(report / "ced.csv") as temporary:
@@ -96,8 +120,8 @@ def main(name: str) -> None:
         write_json(report / "provenance.json", {
             "experiment": name, "dataset": experiment.dataset, "recipe": experiment.recipe,
             "protocol": recipe.evaluate.protocol, "normaliser": dataset.normalisers.official,
-            "run": run.name, "fingerprint": fingerprint,
-            "hashes": made_of | {"model": provenance.dvc_hash(trained / "model.safetensors")},
+            "run": run.name, "fingerprint": identity.fingerprint,
+            "hashes": {**identity.hashes, "model": provenance.dvc_hash(trained / "model.safetensors")},
             "environment": provenance.environment(),
             "training": description["training"] | {"input_px": recipe.input.size, "chosen": description["chosen"]},
             "outside_crop": outside_input(test.faces, recipe.input.box),
@@ -109,8 +133,7 @@ def main(name: str) -> None:
             (out / "training.png").write_bytes(figures.encode(figures.training_curve(history), "png"))
             if dataset.about.share_pictures:  # else they stay out of git, in DVC's cache
                 shutil.copy(pictures / "faces.jpg", out / "faces.jpg")
-        files = [report / "metrics.json", report / "ced.csv", pictures / "faces.jpg", report / "figures/training.png"]
-        log(run, metrics, history, files)
+        log_results(run, name)
     whole = metrics["test"]
     print(
         f"{name}: test NME {whole['nme']:.3f} % of {dataset.normalisers.official} on {whole['n']} faces, "
@@ -120,6 +143,9 @@ def main(name: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", help="a name in params/pipeline.yaml")
+    parser.add_argument("experiment", nargs="?", help="a name in params/pipeline.yaml")
+    parser.add_argument("--log-restored", action="store_true", help="only enter in MLflow what DVC's cache gave back")
     arguments = parser.parse_args()
-    errors.run(lambda: main(arguments.experiment))
+    if arguments.log_restored == bool(arguments.experiment):
+        parser.error("name an experiment, or give --log-restored")
+    errors.run(log_restored if arguments.log_restored else lambda: main(arguments.experiment))

@@ -347,6 +347,16 @@ def recipe(name: str, dataset: str, *sections: str) -> Any:
     return Sections(**_sections(path, _RECIPE, content, sections))
 
 
+def whole_dataset(name: str) -> dict[str, Any]:
+    """All of a dataset's parameters as plain values: to tell experiments apart, not to act on."""
+    return dataset(name, *_DATASET).plain()
+
+
+def whole_recipe(name: str, dataset: str) -> dict[str, Any]:
+    """All of a recipe's parameters for a dataset, likewise."""
+    return recipe(name, dataset, *_RECIPE).plain()
+
+
 def data_root(name: str, source: Source) -> Path | None:
     """Where the dataset's files lie: the environment variable DATA_<NAME>, else the parameter `source.root`."""
     given = os.environ.get(f"DATA_{name.upper().replace('-', '_')}") or source.root

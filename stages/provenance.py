@@ -5,10 +5,13 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import yaml
+
+from stages import params
 
 LOCK = Path("constraints.txt")
 
@@ -65,20 +68,34 @@ def environment() -> dict[str, str | int]:
     return {"lock": lock, "cpu": cpu, "threads": torch.get_num_threads(), "isa": isa}
 
 
-def hashes(experiment: str, dataset: str, recipe: str) -> dict[str, str]:
-    """What an experiment is made of, as one hash each: its data, all of its parameters, the code of train and evaluate.
+@dataclass(frozen=True)
+class Identity:
+    """What an experiment is, for its MLflow run: more than either train or evaluate depends on."""
 
-    For its name in MLflow only: it reads whole files, more than either stage depends on.
-    """
-    files = (Path("params/datasets") / f"{dataset}.yaml", Path("params/recipes") / f"{recipe}.yaml")
-    parameters = [experiment, *(yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)]
-    return {
-        "data": dvc_hash(Path("data/crops") / dataset),
-        "params": short_hash(parameters),
+    experiment: str
+    dataset: str
+    recipe: str
+    hashes: Mapping[str, str]  # of its data, all of its parameters, and the code of train and evaluate
+    parameters: Mapping[str, object]
+
+    @property
+    def fingerprint(self) -> str:
+        """One name for all of it; the run is found by it."""
+        return short_hash([self.experiment, dict(self.hashes)])
+
+    def tags(self) -> dict[str, str]:
+        return {"dataset": self.dataset, "recipe": self.recipe, **self.hashes}
+
+
+def identify(name: str) -> Identity:
+    """The identity of an experiment as params/, data/crops and the code are now. Raises `InputError` as `params`."""
+    experiment = params.experiment(name)
+    parameters = params.whole_recipe(experiment.recipe, experiment.dataset)
+    landmarks = params.whole_dataset(experiment.dataset)
+    made_of = {
+        "data": dvc_hash(Path("data/crops") / experiment.dataset),
+        "params": short_hash([landmarks, parameters]),
         "code": code_hash("train", "evaluate"),
     }
-
-
-def fingerprint(made_of: Mapping[str, str]) -> str:
-    """One name for all of `hashes`: the experiment's MLflow run is found by it."""
-    return short_hash(dict(made_of))
+    shown = {section: landmarks[section] for section in ("source", "crops", "normalisers")}
+    return Identity(name, experiment.dataset, experiment.recipe, made_of, parameters | shown)

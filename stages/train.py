@@ -91,18 +91,16 @@ def main(name: str) -> None:
     made_by = provenance.environment() | {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     }
-    run_hashes = provenance.hashes(name, experiment.dataset, experiment.recipe)
-    work = Path(".training") / f"{name}-{provenance.short_hash([made_of, run_hashes['data']])[:16]}"
+    identity = provenance.identify(name)
+    work = Path(".training") / f"{name}-{provenance.short_hash([made_of, identity.hashes['data']])[:16]}"
     work.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(Path(".training") / f"{name}.lock").acquire(timeout=0)
     except Timeout:
         raise errors.InputError(f"another process is training {name} here: wait for it, or stop it.") from None
     with lock, tracking.track(
-        name, provenance.fingerprint(run_hashes), "train",
-        params=dataset.plain() | recipe.plain() | {"dataset": experiment.dataset, "recipe": experiment.recipe},
-        tags={"dataset": experiment.dataset, "recipe": experiment.recipe, **run_hashes, **made_by},
-        data=tracking.DataInput(experiment.dataset, run_hashes["data"], str(folder), "training", len(train)),
+        name, identity.fingerprint, "train", params=identity.parameters, tags=identity.tags() | made_by,
+        data=tracking.DataInput(experiment.dataset, identity.hashes["data"], str(folder), "training", len(train)),
         system_metrics=True,
     ) as run:  # fmt: skip
 

@@ -1,0 +1,126 @@
+"""What several tests stand on: a toy dataset that a network learns in seconds, and a project to run it in."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+TOY_DATASET = """
+about: {title: Toy, licence: none, citation: none, homepage: "", obtain: made by the tests, share_pictures: true}
+source:
+  root: toy
+  form: csv
+  csv: {images: images, train: train.csv, test: test.csv, subsets: {blur: test_blur.csv}}
+landmarks: {count: 3, flip_pairs: [[0, 1]], groups: {eyes: [0, 1], mouth: [2]}}
+normalisers: {official: inter_ocular, inter_ocular: [0, 1]}
+crops: {size: 112, context: 2.1875, val_share: 0.2}
+"""
+
+TOY_RECIPE = """
+model: {width: 4, stem: 8, bottlenecks: 1, modules: [1, 1, 1], blocks: 1}
+input: {size: 64, box: 1.25, stretch: false}
+target: {sigma: 1.5, rounding: exact}
+augment: {scale: 0.25, rotation: 30, rotation_share: 0.6, shift: 0.0, flip: 0.5}
+train: {loss: mse, optimizer: adam, lr: 0.01, epochs: 4, milestones: [3], gamma: 0.1, batch: 8, seed: 1, choose: best}
+init: {weights: null}
+evaluate: {protocol: exact, flip_test: false, batch: 8}
+"""
+
+PIPELINE = "datasets: [toy]\nexperiments:\n  toy-tiny: {dataset: toy, recipe: tiny}\n"
+
+
+def draw_toy(folder: Path, train: int = 40, test: int = 12) -> None:
+    """Two eyes and a mouth on a flat face, one to an image, as PNG files with HRNet's CSV."""
+    rng = np.random.default_rng(7)
+    (folder / "images").mkdir(parents=True)
+    header = "image_name,scale,center_w,center_h," + ",".join(f"original_{i}_x,original_{i}_y" for i in range(3))
+    for split, count in (("train", train), ("test", test)):
+        rows = []
+        for i in range(count):
+            image = np.full((120, 120, 3), rng.integers(60, 200, 3), np.uint8)
+            middle, reach = rng.uniform(50, 70, 2), rng.uniform(14, 18)
+            points = middle + reach * np.array([[-1, -0.7], [1, -0.7], [0, 0.8]]) + rng.uniform(-3, 3, (3, 2))
+            for (x, y), colour in zip(points, ((0, 0, 255), (0, 0, 255), (255, 255, 0)), strict=True):
+                cv2.circle(image, (round(x * 16), round(y * 16)), 48, colour, -1, cv2.LINE_AA, 4)
+            cv2.imwrite(str(folder / "images" / f"{split}{i}.png"), image)
+            numbers = [2.2 * reach / 200, *middle, *points.ravel()]
+            rows.append(f"{split}{i}.png," + ",".join(f"{number:.6f}" for number in numbers))
+        (folder / f"{split}.csv").write_text("\n".join([header, *rows]) + "\n")
+    (folder / "test_blur.csv").write_text("\n".join([header, *rows[:5]]) + "\n")
+
+
+class Project:
+    """A copy of the project in a folder of its own, with the toy dataset as its only one."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("stages", "params"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore"):
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "params/datasets/toy.yaml").write_text(TOY_DATASET)
+        (folder / "params/recipes/tiny.yaml").write_text(TOY_RECIPE)
+        (folder / "params/pipeline.yaml").write_text(PIPELINE)
+        draw_toy(folder / "toy")
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "DATA_"))},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "LANDMARKS_TRACKING": "off",
+        }
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment | environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, *command: str, fails: bool = False, **environment: str) -> str:
+        """Run to the end and give what was printed; an exit status that is not the expected one fails the test."""
+        process = self.start(*command, **environment)
+        printed, _ = process.communicate(timeout=300)
+        assert (process.returncode != 0) == fails, printed
+        return printed
+
+    def stage(self, name: str, *arguments: str, fails: bool = False, **environment: str) -> str:
+        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, fails=fails, **environment)
+
+    def change(self, file: str, old: str, new: str) -> None:
+        """Replace a piece of a text file that must be there."""
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text, f"{file} does not hold {old!r}"
+        path.write_text(text.replace(old, new))
+
+    def with_dvc(self) -> "Project":
+        """Make it a git and DVC repository whose files are committed."""
+        for command in (
+            ("git", "init", "-q"),
+            ("dvc", "init", "-q"),
+            ("dvc", "config", "core.analytics", "false"),
+            ("git", "add", "-A"),
+            ("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "toy"),
+        ):
+            self.run(*command)
+        return self
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return Project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cut_project(tmp_path_factory) -> Project:
+    """A project whose faces are fetched and cut, shared by a module's tests."""
+    shared = Project(tmp_path_factory.mktemp("cut"))
+    shared.stage("fetch", "toy")
+    shared.stage("preprocess", "toy")
+    return shared
