@@ -1,0 +1,151 @@
+"""From patches to pixels: projection, painter's order, materials, light and lens.
+
+The same bytes on every machine: floating-point geometry is rounded to 1/16 px before it is drawn, everything after
+that is integer arithmetic (filled polygons, tables, 8-bit blurs).
+
+The canvas is twice the image's side and has four 8-bit channels: material, shade, depth (larger is nearer) and tint.
+"""
+
+import cv2
+import numpy as np
+
+from .head import COVERING, Material
+from .shape import half_width
+
+OVERSAMPLING = 2
+SUBPIXEL = 4  # bits
+
+
+def place(landmarks, size, box, offset):
+    """Scale (px per unit) and shift (2,) that put the box of the posed `landmarks` (K, 2) at its place in the image."""
+    low, high = landmarks.min(0), landmarks.max(0)
+    scale = box * size / (high - low).max()
+    return scale, (size - 1) / 2 + np.asarray(offset) * size - scale * (low + high) / 2
+
+
+def _smooth_normals(centres):
+    """Normals of a smooth head without features at points (n, 3)."""
+    across = centres[:, 0] / np.maximum(half_width(centres[:, 1]), 20)
+    normals = np.stack([0.95 * across, 0.006 * (centres[:, 1] - 20), np.sqrt(np.maximum(1.02 - across**2, 0.05))], -1)
+    return normals / np.sqrt((normals**2).sum(1, keepdims=True))
+
+
+def depth_byte(depth):
+    return np.clip(np.rint(128 + 0.5 * depth), 1, 239)
+
+
+def draw(canvas, patches, rotate, scale, shift, light):
+    """Paint patches onto the canvas, the far ones first."""
+    corners = np.concatenate([patch.corners for patch in patches])
+    counts = [len(patch.corners) for patch in patches]
+
+    def each(name):  # one value per patch
+        return np.repeat([getattr(patch, name) for patch in patches], counts)
+
+    def spread(name):  # one value per patch or per quadrilateral
+        return np.concatenate([np.full(n, getattr(p, name), float) for p, n in zip(patches, counts, strict=True)])
+
+    posed = corners @ rotate.T
+    edge_a = posed[:, 1] - posed[:, 0] + posed[:, 2] - posed[:, 3]
+    edge_b = posed[:, 3] - posed[:, 0] + posed[:, 2] - posed[:, 1]
+    normal = np.cross(edge_a, edge_b)
+    normal /= np.sqrt((normal**2).sum(1, keepdims=True)) + 1e-9
+    front = normal[:, 2] > 0
+    normal *= np.where(front, 1, -1)[:, None]
+    flat = each("flat")
+    normal = np.where(flat[:, None], normal, _smooth_normals(corners.mean(1)) @ rotate.T)
+    facing = np.clip((normal @ light + 0.35) / 1.35, 0, 1)
+    shade = np.clip(235 * facing * spread("gain") + 18, 0, 255)
+
+    depth = posed[..., 2].mean(1)
+    key = depth + each("lift")
+    nearest, start = {}, 0
+    for patch, n in zip(patches, counts, strict=True):
+        reach = posed[start : start + n, :, 2].max() + patch.lift
+        nearest[patch.group] = max(reach, nearest.get(patch.group, reach))
+        start += n
+    start = 0
+    for patch, n in zip(patches, counts, strict=True):
+        if patch.group == "body":
+            key[start : start + n] = -1e6
+        elif patch.group:
+            key[start : start + n] = nearest[patch.group]
+        start += n
+    seen = np.flatnonzero(front | each("both_sides"))
+    seen = seen[np.argsort(np.round(key[seen], 6), kind="stable")]
+    # Centres of oversampled pixels: image px p lies at OVERSAMPLING * (p + 1/2) - 1/2 on the canvas.
+    px = OVERSAMPLING * (posed[seen, :, :2] * scale + shift + 0.5) - 0.5
+    px = np.rint(px * 2**SUBPIXEL).astype(np.int32)
+    colours = np.stack(
+        [each("material"), np.rint(shade), depth_byte(depth), np.rint(spread("tint"))], -1
+    )[seen].tolist()  # fmt: skip
+    for polygon, colour in zip(px, colours, strict=True):
+        cv2.fillConvexPoly(canvas, polygon, colour, cv2.LINE_8, SUBPIXEL)
+
+
+def visible(canvas, landmarks, depth, slack):
+    """(K,) whether each landmark (K, 2; image px) at its `depth` (K) is what the canvas shows there, within `slack`."""
+    at = np.rint(OVERSAMPLING * (landmarks + 0.5) - 0.5).astype(int)
+    inside = ((at >= 0) & (at < len(canvas))).all(1)
+    x, y = np.clip(at, 0, len(canvas) - 1).T
+    nearest = canvas[y, x, 2]
+    return inside & (nearest <= depth_byte(depth) + 0.5 * slack)
+
+
+def covered(canvas, landmarks):
+    """(K,) whether hair, a hand or a thing is painted over each landmark."""
+    at = np.rint(OVERSAMPLING * (landmarks + 0.5) - 0.5).astype(int)
+    x, y = np.clip(at, 0, len(canvas) - 1).T
+    return canvas[y, x, 0] >= COVERING
+
+
+LEVELS = 32  # of skin tint
+
+
+def palette(base, ambient, diffuse):
+    """(64 + LEVELS, 256) packed RGBA: the colour of each material under each shade.
+
+    `base` (64 + LEVELS, 3) colours; `ambient`, `diffuse` (3,) light as integers, 256 = 1.
+    """
+    shade = np.arange(256)[None, :, None]
+    light = ambient + diffuse * shade // 255
+    colours = np.clip(base[:, None, :] * light // 256, 0, 255)
+    rgba = np.concatenate([colours, np.full((*colours.shape[:2], 1), 255)], -1).astype(np.uint8)
+    rgba[0] = 0
+    return np.ascontiguousarray(rgba).view("<u4")[..., 0]
+
+
+def skin_levels(skin, blush, beard):
+    """(LEVELS, 3) skin from rosy over plain to bearded."""
+    level = np.arange(LEVELS)[:, None]
+    half = LEVELS // 2
+    rosy, bearded = np.clip(half - level, 0, half), np.clip(level - half, 0, half)
+    skin, blush, beard = (np.array(colour)[None] for colour in (skin, blush, beard))
+    return (skin * (20 * half - 11 * rosy - 17 * bearded) + 11 * rosy * blush + 17 * bearded * beard) // (20 * half)
+
+
+def colour(canvas, table, rng):
+    """The canvas in colours: (size, size, 4) premultiplied RGBA, outlines inked, edges smoothed by the oversampling."""
+    material, shade, depth, tint = cv2.split(canvas)
+    ring = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    jump = cv2.subtract(cv2.dilate(depth, ring), depth)  # a pixel just behind an edge
+    reach = 2 * (len(canvas) // 128) + 1
+    shade = cv2.GaussianBlur(shade, (reach, reach), 0)
+    shade = cv2.subtract(shade, cv2.min(cv2.multiply(cv2.subtract(jump, 7), 12), 110))
+    grain = np.frombuffer(rng.bytes(shade.size), np.uint8).reshape(shade.shape)
+    shade = cv2.add(shade, grain >> 4)
+    tint = cv2.resize(tint, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    tint = cv2.resize(
+        cv2.GaussianBlur(tint, (reach, reach), 0), shade.shape[::-1], interpolation=cv2.INTER_LINEAR_EXACT
+    )
+    row = np.where(material == Material.SKIN, 64 + (tint >> 3), material)
+    return cv2.resize(
+        np.take(table.ravel(), row.astype(np.int32) * 256 + shade).view(np.uint8).reshape(*canvas.shape),
+        None, fx=1 / OVERSAMPLING, fy=1 / OVERSAMPLING, interpolation=cv2.INTER_AREA,
+    )  # fmt: skip
+
+
+def over(front, back):
+    """Premultiplied RGBA `front` laid over the RGB image `back`."""
+    clear = 255 - front[..., 3:].astype(np.uint16)
+    return (front[..., :3] + ((back * clear + 127) // 255)).astype(np.uint8)
