@@ -112,10 +112,7 @@ class Module(nn.Module):
             if source > target:
                 part = F.interpolate(part, size=x[target].shape[-2:], mode="bilinear", align_corners=False)
             parts.append(part)
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return F.relu_(total)
+        return F.relu_(sum(parts[1:], start=parts[0]))  # in the branches' order: the published sums, to the bit
 
 
 def transition(before: list[int], after: list[int]) -> nn.ModuleList:
