@@ -58,7 +58,7 @@ def load(folder: Path) -> tuple[HRNet, dict]:
 
 
 def read_released(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, ours included, or of a released .pth (both of torch's formats), by their published names.
+    """The tensors of a file, by their published names: a released .pth in either of torch's formats, or .safetensors.
 
     A .pth may hold a state dict as it is or under the key `state_dict`, and `module.` may stand before each name.
     Raises `InputError` where the file is absent, damaged, or holds anything but tensors.
