@@ -1,0 +1,131 @@
+"""What evaluate leaves of each experiment under reports/experiments/<experiment>/, read back and checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from stages.errors import refuse
+
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Error = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # an NME in percent, which may pass 100
+
+
+class Metrics(BaseModel):
+    """One subset's entry of metrics.json, in percent; what its n does not define is None."""
+
+    n: Annotated[int, Field(ge=0)]
+    nme: Error | None
+    nme_ci95: tuple[Error, Error] | None
+    fr_008: Percent | None = Field(alias="fr_0.08")
+    fr_010: Percent | None = Field(alias="fr_0.10")
+    auc_008: Percent | None = Field(alias="auc_0.08")
+    auc_010: Percent | None = Field(alias="auc_0.10")
+    nme_mean_shape: Error | None = None  # predicting the training faces' mean shape in every box
+
+
+class Hashes(BaseModel):
+    data: str
+    params: str
+    code: str
+    model: str
+
+
+class Environment(BaseModel):
+    """The machine and the packages of one stage."""
+
+    lock: str
+    cpu: str
+    threads: int
+    isa: str
+
+
+class Training(BaseModel):
+    epochs: int
+    input_px: int
+    seed: int
+    device: str
+    lock: str | None = None  # the training's own environment, where it was recorded
+    cpu: str | None = None
+    threads: int | None = None
+    isa: str | None = None
+
+
+class Provenance(BaseModel):
+    """provenance.json: what a result was made of, and where."""
+
+    dataset: str
+    recipe: str
+    protocol: str
+    normaliser: str
+    run: str | None  # the MLflow run's name
+    fingerprint: str
+    hashes: Hashes
+    environment: Environment
+    training: Training
+    outside_crop: Annotated[float, Field(ge=0, le=1)]  # share of the test landmarks outside the model's input
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment's results. ced: per subset NME (M,) in percent, ascending, and share of faces (M,) up to it."""
+
+    name: str
+    metrics: dict[str, Metrics]
+    ced: dict[str, tuple[np.ndarray, np.ndarray]]
+    provenance: Provenance
+    pictures: tuple[str, ...]  # the files in its folder `figures`
+
+
+class _Ced(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    subset: list[str]
+    nme: list[Error]
+    share: list[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]]
+
+
+def _ced(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    table = pd.read_csv(path)
+    _Ced.model_validate(table.to_dict("list"))
+    nothing = np.empty(0), np.empty(0)  # where no face of test has a finite error
+    steps = {name: (rows["nme"].to_numpy(), rows["share"].to_numpy()) for name, rows in table.groupby("subset")}
+    return {"test": nothing} | steps
+
+
+def read_experiments(folder: Path) -> list[Experiment]:
+    """All experiments under `folder` that have a metrics.json, whether the pipeline lists them or not, by dataset.
+
+    Raises `InputError` naming every damaged or missing file, and the key that is wrong in it.
+    """
+    readers = {
+        "metrics.json": lambda path: TypeAdapter(dict[str, Metrics]).validate_json(path.read_bytes()),
+        "ced.csv": _ced,
+        "provenance.json": lambda path: Provenance.model_validate_json(path.read_bytes()),
+    }
+    found, faults = [], []
+    for metrics in sorted(folder.glob("*/metrics.json")):
+        content = {}
+        for file, read in readers.items():
+            path = metrics.with_name(file)
+            try:
+                content[file] = read(path)
+            except ValidationError as error:
+                for fault in error.errors():
+                    key = ".".join(map(str, fault["loc"]))
+                    faults.append(f"{path}: {key + ': ' if key else ''}{fault['msg']}")
+            except FileNotFoundError:
+                faults.append(f"{path}: missing")
+            except (ValueError, KeyError) as error:  # no text, no table
+                faults.append(f"{path}: {error}")
+        if "test" not in content.get("metrics.json", ("test",)):
+            faults.append(f"{metrics}: test: missing (the subset that is the whole test split)")
+        pictures = tuple(sorted(path.name for path in metrics.parent.glob("figures/*")))
+        if len(content) == len(readers):
+            found.append(Experiment(metrics.parent.name, *content.values(), pictures))
+    refuse(faults, str(folder), "Make these results again with `dvc repro --force evaluate@<experiment>`, or get them "
+           "back with `git checkout`.")  # fmt: skip
+    return sorted(found, key=lambda each: (each.provenance.dataset, each.name))
