@@ -26,8 +26,8 @@ def encode(figure: Figure, form: str) -> bytes:
     file = io.BytesIO()
     if form == "png":
         figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    else:
-        figure.savefig(file, format="jpg", dpi=110, pil_kwargs={"quality": 85, "subsampling": 0})  # full colour: the dots are small
+    else:  # with every pixel's own colour, since the dots are small
+        figure.savefig(file, format="jpg", dpi=110, pil_kwargs={"quality": 85, "subsampling": 0})
     return file.getvalue()
 
 
@@ -98,7 +98,7 @@ def gallery(images: np.ndarray, predicted: np.ndarray, truth: np.ndarray, captio
         axes.imshow(image, interpolation="antialiased")
         axes.plot(*np.stack([true, given]).transpose(2, 0, 1), color=PREDICTED, linewidth=0.6, alpha=0.8)
         axes.plot(*true.T, "o", markersize=2.6, color=TRUTH, markeredgecolor="black", markeredgewidth=0.4)
-        axes.plot(*given.T, "o", markersize=1.7, color=PREDICTED, markeredgewidth=0)
+        axes.plot(*given.T, "o", markersize=2.0, color=PREDICTED, markeredgewidth=0)
         axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))  # a point outside moves nothing
         axes.set_axis_off()
         axes.set_title(caption, fontsize=9, pad=3)
