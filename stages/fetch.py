@@ -25,7 +25,7 @@ def main(name: str) -> None:
         faces, faults = sources.read(name, dataset, root, out)
         made = out / "images"
         images = made if made.is_dir() else sources.images_folder(name, root, source)
-        hashes, image_faults = checks.checksums(images, faces.image)
+        hashes, image_faults = checks.image_checksums(images, faces.image)
         faults += image_faults + checks.normaliser_faults(faces, dataset.normalisers)
         if not faults:  # a row left out would be counted twice
             differing = checks.count_faults(faces, source.counts, sources.SPLITS)
@@ -36,7 +36,7 @@ def main(name: str) -> None:
         errors.refuse(faults, f"dataset {name}", "Nothing was written. Mend these, then run the same command again.")
 
         folder, annotations = sources.annotations(name, source, root)
-        hashes += checks.checksums(folder, annotations, are_images=False)[0] if annotations else []
+        hashes += checks.checksums(folder, annotations)
         with open(out / "checksums.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([("image", "bytes", "sha256"), *sorted(hashes)])
         write_faces(faces, out / "faces.parquet")

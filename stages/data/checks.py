@@ -13,35 +13,47 @@ from stages.data.faces import Faces
 from stages.data.images import damage
 
 
-def checksums(folder: Path, names: list[str], are_images: bool = True) -> tuple[list[tuple[str, int, str]], list[str]]:
-    """(name, bytes, SHA-256) of each file under the folder, sorted; and what is missing or, as an image, damaged."""
+def checksums(folder: Path, names: list[str]) -> list[tuple[str, int, str]]:
+    """(name, bytes, SHA-256) of files under the folder, of whatever size."""
+    rows = []
+    for name in sorted(names):
+        with open(folder / name, "rb") as file:
+            rows.append((name, os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()))
+    return rows
+
+
+def image_checksums(folder: Path, names: list[str]) -> tuple[list[tuple[str, int, str]], list[str]]:
+    """The same for images, on all cores; and the faults of what is missing or, by its head and end, damaged."""
+    listed = cache(lambda parent: sorted(os.listdir(parent)) if parent.is_dir() else [])
 
     def one(name: str) -> tuple[str, int, str] | str:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        path, parts = folder / name, PurePosixPath(name).parts
+        if ".." in parts or PurePosixPath(name).is_absolute():
             return f"{name}: an image is named by its path within {folder}"
         try:
-            data = (folder / name).read_bytes()
+            data = path.read_bytes()
         except FileNotFoundError:
-            return f"{folder / name}: missing{near(folder / name)}"
+            return f"{path}: missing{_near(path, listed(path.parent))}"
         except OSError as error:
-            return f"{folder / name}: cannot be read ({error.strerror})"
-        fault = damage(data) if are_images else None
-        return f"{folder / name}: {fault}" if fault else (name, len(data), hashlib.sha256(data).hexdigest())
+            return f"{path}: cannot be read ({error.strerror})"
+        fault = damage(data)
+        return f"{path}: {fault}" if fault else (name, len(data), hashlib.sha256(data).hexdigest())
 
-    @cache
-    def entries(parent: Path) -> list[str]:
-        return os.listdir(parent) if parent.is_dir() else []
-
-    def near(path: Path) -> str:
-        same = [entry for entry in entries(path.parent) if entry.lower() == path.name.lower()]
-        other = [entry for entry in entries(path.parent) if Path(entry).stem.lower() == path.stem.lower()]
-        if same:
-            return f"; there is {same[0]}, in another case. Rename it"
-        return f"; there is {other[0]}, with another extension. Rename it or mend the row" if other else ""
-
+    names = sorted(set(names))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(tqdm(pool.map(one, sorted(set(names))), "hashing", len(set(names)), unit="file", disable=None))
+        found = list(tqdm(pool.map(one, names), "checking images", len(names), unit="image", disable=None))
     return [each for each in found if not isinstance(each, str)], [each for each in found if isinstance(each, str)]
+
+
+def _near(path: Path, entries: list[str]) -> str:
+    """What a missing file may have been meant for."""
+    for entry in entries:
+        if entry.lower() == path.name.lower():
+            return f"; there is {entry}, in another case. Rename it"
+    for entry in entries:
+        if Path(entry).stem.lower() == path.stem.lower():
+            return f"; there is {entry}, with another extension. Rename it or mend the row"
+    return ""
 
 
 def count_faults(faces: Faces, counts, splits: tuple[str, ...]) -> list[str]:

@@ -1,39 +1,44 @@
-"""Where faces come from: one reader per published form, and the faces this project draws; all give one face table."""
+"""Where faces come from: one reader per published form, and the faces this project draws; all give one face table.
+
+A reader module has three functions of its form's parameters: `files` (the annotation files, relative to the root),
+`folders` (the folders of images that must exist) and `read` (the faces of the sound rows, the faults of the others).
+"""
 
 import os
 from pathlib import Path
 
 from stages.data.faces import Faces
-from stages.data.sources import csv_files, drawn
+from stages.data.sources import csv_files, drawn, lists, mat, pts
 from stages.errors import InputError, refuse
 
 SPLITS = ("train", "test")  # what a source knows; val is carved out of train later
-_READERS = {"demo": drawn, "csv": csv_files}
-_MAKES_IMAGES = ("demo",)
+_READERS = {"demo": drawn, "csv": csv_files, "lists": lists, "pts": pts, "mat": mat}
+_MAKES_IMAGES = ("demo", "mat")
 
 
 def read(name: str, dataset, root: Path | None, out: Path, splits: tuple[str, ...] = SPLITS) -> tuple[Faces, list[str]]:
     """The faces of `splits`, and the faults of the rows that are left out.
 
     `dataset` holds the sections about, source and landmarks of params.dataset(name, …); `root` is where its files are
-    (params.data_root). A form that makes its images writes them to out/images.
-    Raises `InputError` where files are missing, saying what was found and how to get the rest.
+    (params.data_root). A form that makes its images writes them to out/images. With source.partial, files of subsets
+    may be absent. Raises `InputError` where others are, saying what was found and how to get the rest.
     """
     source, count = dataset.source, dataset.landmarks.count
-    form, reader = getattr(source, source.form), _READERS[source.form]
     folder = locate(name, source, root)
-    _require(name, dataset, folder, splits)
+    reader, form = _READERS[source.form], _form(source, folder)
+    if folder is not None:
+        _require(name, dataset, folder, splits)
     faces, faults = reader.read(form, folder, out, count, splits)
     if not faults:
-        empty = [s for s in splits if s not in faces.split and (s == "test" or form.train)]
+        empty = [split for split in splits if split not in faces.split and (split == "test" or form.train)]
         refuse([f"split {s} holds no face" for s in empty], name, "Check the dataset's files and its params.")
     return faces, faults
 
 
-def annotations(name: str, source, root: Path | None, splits: tuple[str, ...] = SPLITS) -> tuple[Path | None, list]:
+def annotations(name: str, source, root: Path | None, splits: tuple[str, ...] = SPLITS) -> tuple[Path, list[str]]:
     """The folder of the dataset's files and, relative to it, the annotation files that `read` reads."""
     folder = locate(name, source, root)
-    return folder, _READERS[source.form].files(getattr(source, source.form), folder, splits)
+    return folder or Path(), _READERS[source.form].files(_form(source, folder), folder, splits)
 
 
 def images_folder(name: str, root: Path | None, source) -> Path:
@@ -57,17 +62,23 @@ def locate(name: str, source, root: Path | None) -> Path | None:
     return inner if any((inner / file).is_file() for file in files) else root
 
 
+def _form(source, folder: Path | None):
+    """The form's parameters; of partial data without the subsets whose files are absent."""
+    form = getattr(source, source.form)
+    if not source.partial or source.form not in ("csv", "lists"):
+        return form
+    return form.model_copy(update={"subsets": {k: v for k, v in form.subsets.items() if (folder / v).is_file()}})
+
+
 def _variable(name: str) -> str:
     return f"DATA_{name.upper().replace('-', '_')}"
 
 
-def _require(name: str, dataset, folder: Path | None, splits: tuple[str, ...]) -> None:
-    if folder is None:
-        return
+def _require(name: str, dataset, folder: Path, splits: tuple[str, ...]) -> None:
     source = dataset.source
-    form, reader = getattr(source, source.form), _READERS[source.form]
+    reader, form = _READERS[source.form], _form(source, folder)
     missing = [file for file in reader.files(form, folder, splits) if not (folder / file).is_file()]
-    missing += [f"{part}/" for part in reader.folders(form) if not (folder / part).is_dir()]
+    missing += [f"{part}/" for part in reader.folders(form, splits) if not (folder / part).is_dir()]
     if not missing:
         return
     found = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(folder)) if folder.is_dir() else []

@@ -1,14 +1,68 @@
-"""What the readers share: a split's rows become faces, with ids, boxes and subsets."""
+"""What the readers share: rows of annotation files become faces with ids, boxes and subsets."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from stages.data import geometry
-from stages.data.faces import Faces
+from stages.data.faces import Faces, join
 
 SAME_FACE = 0.01  # px: files that list one face twice differ in their last digits only
+
+
+@dataclass
+class Rows:
+    """The N sound rows of one annotation file, and what is wrong with the others."""
+
+    images: list[str]
+    lines: list[int]  # in the file, from 1
+    landmarks: np.ndarray  # (N, K, 2)
+    box: tuple[np.ndarray, np.ndarray] | None = None  # the file's own: centre (N, 2), side (N,)
+    subsets: list[list[str]] | None = None
+    extra: Mapping[str, Sequence] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def no_rows(count: int, faults: list[str]) -> Rows:
+    """What a file gives that cannot be read at all."""
+    return Rows([], [], np.empty((0, count, 2)), (np.empty((0, 2)), np.empty(0)), faults=faults)
+
+
+def files(form, root: Path, splits: tuple[str, ...]) -> list[str]:
+    """The annotation files of params.CsvForm or params.ListsForm, relative to the root."""
+    train = [form.train] if form.train and "train" in splits else []
+    return train + ([form.test, *form.subsets.values()] if "test" in splits else [])
+
+
+def read_files(form, root: Path, splits: tuple[str, ...], read: Callable[[Path], Rows]) -> tuple[Faces, list[str]]:
+    """The faces of the sound rows of those files, and the faults of all."""
+    faults: list[str] = []
+    parts = []
+    for split, name in (("train", form.train), ("test", form.test)):
+        if not name or split not in splits:
+            continue
+        rows = read(root / name)
+        faults += rows.faults
+        subsets = rows.subsets or [[] for _ in rows.images]
+        for subset, subset_name in form.subsets.items() if split == "test" else ():
+            members = read(root / subset_name)
+            faults += members.faults
+            found = find_faces(members.images, members.landmarks, rows.images, rows.landmarks)
+            for row, line in zip(found, members.lines, strict=True):
+                if row is not None:
+                    subsets[row].append(subset)
+                elif not rows.faults:  # else it may be the row that is at fault
+                    faults.append(f"{root / subset_name}, line {line}: no row of {name} has this image and landmarks")
+        parts.append(
+            split_faces(split, rows.images, rows.landmarks, box=rows.box, subsets=subsets, extra=dict(rows.extra))
+        )
+    common = set.intersection(*(set(part.extra) for part in parts))  # a file at fault has none
+    for part in parts:
+        part.extra = {name: part.extra[name] for name in sorted(common)}
+    return join(parts), faults
 
 
 def split_faces(
@@ -36,7 +90,7 @@ def split_faces(
         side=side,
         landmarks=landmarks,
         visible=np.ones((n, k), bool) if visible is None else visible,
-        subsets=list(subsets) if subsets is not None else [()] * n,
+        subsets=[tuple(sorted(set(names))) for names in subsets] if subsets is not None else [()] * n,
         extra=dict(extra or {}),
     )
 

@@ -17,7 +17,7 @@ def files(form, root: None, splits: tuple[str, ...]) -> list[str]:
     return []
 
 
-def folders(form) -> list[str]:
+def folders(form, splits: tuple[str, ...]) -> list[str]:
     return []
 
 
