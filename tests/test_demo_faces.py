@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stages.data.sources import demo
-from stages.data.sources.demo import shape, traits
+from stages.data.sources.demo import mean_face, traits
 
 ROOT = Path(__file__).parents[1]
 # WFLW's flip pairs (FACTS of the data set, 0-based); 16, 51-54, 57, 79, 85, 90 and 94 lie on the middle line.
@@ -48,7 +48,7 @@ def _sample(n=N):
 
 
 def test_the_mean_shape_is_its_own_mirror_image_under_the_flip_pairs():
-    mean = shape.MEAN[shape.LANDMARKS]
+    mean = mean_face.MEAN[mean_face.LANDMARKS]
     flipped = np.arange(98)
     for a, b in PAIRS:
         flipped[a], flipped[b] = b, a
@@ -70,7 +70,7 @@ def test_the_proportions_are_those_of_real_faces():
         flipped[a], flipped[b] = b, a
     skew = np.abs(real + real.conj()[:, flipped]).mean(1)
     frontal = real[skew < np.quantile(skew, 0.25)].mean(0)
-    ours = shape.MEAN[shape.LANDMARKS, 0] + 1j * shape.MEAN[shape.LANDMARKS, 1]
+    ours = mean_face.MEAN[mean_face.LANDMARKS, 0] + 1j * mean_face.MEAN[mean_face.LANDMARKS, 1]
     distance = np.abs(ours - frontal)  # percent of the distance of the outer eye corners
     assert distance.mean() < 2.5
     assert distance.max() < 9  # at the lower inner lip: WFLW's mean mouth is a little open
@@ -172,6 +172,35 @@ def test_a_label_says_what_is_in_the_picture():
             assert covered >= demo.COVERED
 
 
+def _skin(face):
+    """Mean colour (3,) of the left and of the right cheek."""
+    spots = (face.landmarks[[4, 28]] * 0.4 + face.landmarks[[55, 59]] * 0.6).astype(int)
+    return np.array([face.image[y - 4 : y + 5, x - 4 : x + 5].mean((0, 1)) for x, y in spots])
+
+
+def test_the_kinds_of_light_show_on_the_skin():
+    soft = _skin(_face())
+    assert _skin(_face(light="dark")).mean() < 0.6 * soft.mean()
+    assert _skin(_face(light="bright")).mean() > 1.2 * soft.mean()
+    behind = _face(light="behind")
+    assert _skin(behind).mean() < 0.6 * soft.mean()
+    assert behind.image[:60, :40].mean() > _skin(behind).mean()
+    left, right = _skin(_face(light="side", light_from=(-0.97, 0.0, 0.24))).mean(1)
+    assert left > 1.8 * right
+    for texture in range(5):
+        cast = _skin(_face(light="cast", texture=texture)).mean(0) / soft.mean(0)
+        assert cast.max() > 1.3 * cast.min()
+
+
+def test_make_up_shows_on_lips_lids_and_cheeks():
+    plain, made_up = _face(), _face(makeup=True)
+    for indices in ([84, 85, 86, 94], [61, 62, 63, 34, 35, 36], [69, 70, 71, 43, 44, 45]):
+        x, y = np.rint(plain.landmarks[indices].mean(0)).astype(int)
+        area = np.s_[y - 1 : y + 2, x - 1 : x + 2]
+        assert np.abs(made_up.image[area].mean((0, 1)) - plain.image[area].mean((0, 1))).max() > 20
+    assert np.abs(_skin(made_up) - _skin(plain)).max() > 8
+
+
 def _sharpness(face):
     """Laplacian energy within the landmarks' box, over the box's contrast."""
     (x0, y0), (x1, y1) = np.floor(face.landmarks.min(0)).astype(int), np.ceil(face.landmarks.max(0)).astype(int)
@@ -218,7 +247,7 @@ def _digest(n=20):
     "environment",
     [
         {"OMP_NUM_THREADS": "2", "OPENCV_FOR_THREADS_NUM": "2"},
-        {"OPENCV_CPU_DISABLE": "AVX512_SKX,AVX2,FMA3,AVX,FP16", "OPENCV_IPP": "disabled",
+        {"OPENCV_CPU_DISABLE": "AVX512-SKX,AVX2,AVX,FP16,SSE4.2,SSE4.1", "OPENCV_IPP": "disabled",
          "NPY_DISABLE_CPU_FEATURES": "X86_V4,AVX512_ICL,AVX512_SPR,X86_V3", "OPENBLAS_CORETYPE": "Nehalem"},
     ],
     ids=["two threads", "an old processor"],

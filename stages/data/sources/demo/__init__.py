@@ -1,8 +1,8 @@
 """Demo faces: drawn faces with 98 landmarks in WFLW's layout, so that the pipeline runs where no benchmark is at hand.
 
-A face is drawn from its traits (`traits`): a linear 3-D shape model (`shape`) is deformed and posed, its surfaces
-(`head`, `wear`) are projected and painted (`paint`) before a background, under a light, behind things (`scene`).
-The landmarks are the projections of vertices of that same model.
+A face is drawn from its traits (`traits`): a linear 3-D shape model (`mean_face`, `shape`) is deformed and posed, its
+surfaces (`head`, `wear`) are projected and painted (`paint`) before a background, under a light, behind things
+(`scene`). The landmarks are the projections of vertices of that same model.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ import numpy as np
 
 from . import head, paint, scene, wear
 from .head import Material
-from .shape import LANDMARKS, deform, rotation
+from .mean_face import LANDMARKS
+from .shape import deform, rotation
 from .traits import Traits, draw, subsets
 
 COVERED = 5  # landmarks under hair, a hand or a thing that make a face one of the occlusion subset
@@ -61,9 +62,9 @@ def paint_face(traits: Traits, size: int = 256) -> DemoFace:
 
 
 def _colours(traits, rng):
-    """(64 + LEVELS, 3) the colour of each material, then of each level of the skin's tint."""
+    """(FIRST_LEVEL + LEVELS, 3) the colour of each material, then of each level of the skin's tint."""
     skin, hair = np.array(traits.skin), np.array(traits.hair)
-    base = np.zeros((64 + paint.LEVELS, 3), int)
+    base = np.zeros((paint.FIRST_LEVEL + paint.LEVELS, 3), int)
     lip = (skin * 5 + np.array([190, 80, 90]) * 3) // 8
     made_up = np.array([(190, 20, 45), (150, 20, 90), (225, 70, 90), (110, 20, 40)])[rng.integers(4)]
     lip = made_up if traits.makeup else lip
@@ -74,7 +75,7 @@ def _colours(traits, rng):
         "TONGUE": (196, 90, 92), "SCLERA": (238, 236, 232), "SCLERA_SHADE": (176, 170, 172), "IRIS": traits.iris,
         "PUPIL": (14, 12, 14), "GLINT": (255, 255, 255), "INK": (34, 24, 24), "FOLD": skin * 5 // 8,
         "BROW": (hair * 3 + skin) // 5, "EYESHADOW": (shadow * 5 + skin * 3) // 8, "NOSTRIL": skin * 2 // 8,
-        "SKIN": skin, "CLOTH": rng.integers(30, 230, 3), "HAIR": hair, "HAT": rng.integers(30, 220, 3),
+        "SKIN": skin, "CLOTH": (rng.integers(30, 230, 3) * 2 + 120) // 3, "HAIR": hair, "HAT": rng.integers(30, 220, 3),
         "FRAME": np.array([(24, 22, 24), (96, 54, 30), (150, 20, 30), (120, 120, 126)])[rng.integers(4)],
         "LENS": (26, 26, 32), "HAND": other, "THING": rng.integers(30, 240, 3), "TRIM": rng.integers(30, 240, 3),
         "FABRIC": rng.integers(30, 230, 3),
@@ -82,5 +83,5 @@ def _colours(traits, rng):
     for name, tone in tones.items():
         base[Material[name]] = tone
     blush = np.array([220, 70, 90]) if traits.makeup else (skin * 3 + np.array([210, 90, 90]) * 2) // 5
-    base[64:] = paint.skin_levels(skin, blush, np.minimum(hair, skin * 5 // 8))
+    base[paint.FIRST_LEVEL :] = paint.skin_levels(skin, blush, np.minimum(hair, skin * 5 // 8))
     return base

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .shape import MEAN, PARTS, bump, half_width, step
+from .mean_face import MEAN, PARTS, bump, half_width, step
 
 Material = IntEnum(
     "Material",
@@ -67,7 +67,7 @@ def skin(vertices, traits):
         density = np.maximum(BEARD, MOUSTACHE) * traits.beard
         tint = np.where(density > 0.1, 128 + 126 * density, tint)
     patches = [
-        Patch(grid(vertices[PARTS["back"]])[:, ::-1], Material.SKIN, flat=True, both_sides=True, gain=0.9),
+        Patch(grid(vertices[PARTS["back"]])[:, ::-1], Material.SKIN, flat=True, both_sides=True, gain=0.9, lift=-14),
         Patch(grid(vertices[PARTS["under_jaw"]]), Material.SKIN, flat=True, both_sides=True, gain=0.62,
               tint=128 + int(100 * traits.beard)),
         Patch(grid(vertices[PARTS["skin"]]), Material.SKIN, flat=True, tint=tint, gain=HOLLOWS),
@@ -76,11 +76,6 @@ def skin(vertices, traits):
         gain = np.repeat([1.0, 0.72, 0.85], 12)
         patches.append(Patch(grid(vertices[PARTS[name]]), Material.SKIN, both_sides=True, gain=gain))
     return patches
-
-
-def _between(curve, x, shift):
-    """Points on a curve (n, 3) ordered by x, at the abscissae x, moved by `shift` in y."""
-    return np.stack([x, np.interp(x, curve[:, 0], curve[:, 1]) + shift, np.interp(x, curve[:, 0], curve[:, 2])], -1)
 
 
 def _disc(centre, radius, upper, lower, z):
@@ -124,6 +119,7 @@ def eye(vertices, side, traits):
 
 
 def brow(vertices, side):
+    """One brow, its outline that of the landmarks."""
     upper, lower = vertices[PARTS[f"brow_{side}"]]
     corners = strip(upper, lower) if side == "right" else strip(upper[::-1], lower[::-1])
     return [Patch(corners, Material.BROW, f"brow_{side}", 1.0)]
@@ -136,9 +132,8 @@ def mouth(vertices):
     down = np.array([0.0, 1.0, 0.0])
     patches = [(strip(inner_top, inner_bottom), Material.MOUTH)]
     if gap.max() > 2.5:
-        patches.append(
-            (strip(inner_bottom - down * 0.4 * gap * np.minimum(gap / 14, 1), inner_bottom), Material.TONGUE)
-        )
+        tongue = inner_bottom - down * 0.4 * gap * np.minimum(gap / 14, 1)
+        patches.append((strip(tongue, inner_bottom), Material.TONGUE))
         patches.append((strip(inner_top, inner_top + down * np.minimum(0.62 * gap, 8.5)), Material.TEETH))
     patches += [(strip(top, inner_top), Material.LIP_UPPER), (strip(inner_bottom, bottom), Material.LIP_LOWER)]
     if gap.max() <= 2.5:
@@ -155,16 +150,14 @@ def nose_lines(vertices, traits):
     patches = []
     for base, sign in ((under[0], -1), (under[4], 1)):
         turn = np.linspace(-0.45 * np.pi, 0.5 * np.pi, 8)
-        arc = (
-            np.stack([sign * scale * (5.0 * np.cos(turn) - 3.2), 6.4 * np.sin(turn) - 5.4, 3 * np.cos(turn)], -1) + base
-        )
+        aside = sign * scale * (5.0 * np.cos(turn) - 3.2)
+        arc = base + np.stack([aside, 6.4 * np.sin(turn) - 5.4, 3 * np.cos(turn)], -1)
         thin = np.sin(np.linspace(0.25, np.pi, 8))[:, None] * 1.1
         edges = [arc, arc + np.array([sign, 0.4, 0]) * thin][::-sign]
         patches.append(Patch(strip(*edges), Material.FOLD, f"wing_{sign}", 1.5))
         turn = np.linspace(0, np.pi, 7)
         hole = base + np.array([-sign * 8.6 * scale, -0.6, 5.0])
-        edges = [np.stack([4.3 * scale * -np.cos(turn), k * np.sin(turn), 0 * turn - k], -1)
-                 for k in (-1.9, 1.5)]  # fmt: skip
+        edges = [np.stack([4.3 * scale * -np.cos(turn), k * np.sin(turn), 0 * turn - k], -1) for k in (-1.9, 1.5)]
         patches.append(Patch(strip(hole + edges[0], hole + edges[1]), Material.NOSTRIL, f"nose_{sign}", 2.0))
         corner = vertices[PARTS["lips"][1, 0 if sign < 0 else 12]]
         t = np.linspace(0.06, 0.85, 7)[:, None]
@@ -187,18 +180,20 @@ def body(rotate):
     slope = base + np.concatenate([200 * shoulder, 55 + 45 * shoulder**4, 10 + 0 * shoulder], 1)
     hem = slope * [1.05, 1, 1] + [0, 420, 0]
     cloth = np.stack([collar, slope, hem])
-    back = np.stack([collar * [1, 1, 1] - [0, 26, 60], collar])
-    to_head = rotate  # (p @ R) is R^T p: from the camera frame back to the head frame
+    back = np.stack([collar - [0, 26, 60], collar])
+    # The points are in the camera frame; p @ R is R^T p, which leads back to the head frame.
     return [
-        Patch(grid(back) @ to_head, Material.CLOTH, "body", both_sides=True, gain=0.6, flat=True),
-        Patch(grid(neck) @ to_head, Material.SKIN, "body", flat=True, gain=0.78),
-        Patch(grid(cloth) @ to_head, Material.CLOTH, "body", both_sides=True, flat=True),
+        Patch(grid(back) @ rotate, Material.CLOTH, "body", both_sides=True, gain=0.6, flat=True),
+        Patch(grid(neck) @ rotate, Material.SKIN, "body", flat=True, gain=0.78),
+        Patch(grid(cloth) @ rotate, Material.CLOTH, "body", both_sides=True, flat=True),
     ]
 
 
 def features(vertices, traits):
     """Everything drawn on the skin."""
-    patches = mouth(vertices) + nose_lines(vertices, traits)
+    patches = []
+    if traits.occluder != "scarf":  # which lies over the nose and the mouth
+        patches += mouth(vertices) + nose_lines(vertices, traits)
     for side in ("left", "right"):
         patches += eye(vertices, side, traits) + brow(vertices, side)
     return patches

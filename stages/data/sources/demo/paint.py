@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 
 from .head import COVERING, Material
-from .shape import half_width
+from .mean_face import half_width
 
 OVERSAMPLING = 2
 SUBPIXEL = 4  # bits
+# Rows of the palette: one a material, then one for each level of the skin's tint.
+FIRST_LEVEL, LEVELS = 64, 32
 
 
 def place(landmarks, size, box, offset):
@@ -31,11 +33,15 @@ def _smooth_normals(centres):
 
 
 def depth_byte(depth):
+    """The canvas's depth of a depth in units; 0 is the background, 240 and more things held before the face."""
     return np.clip(np.rint(128 + 0.5 * depth), 1, 239)
 
 
 def draw(canvas, patches, rotate, scale, shift, light):
-    """Paint patches onto the canvas, the far ones first."""
+    """Paint patches onto the canvas, the far ones first.
+
+    `rotate` (3, 3) head to camera frame; `scale`, `shift` (2,) camera frame to image px; `light` (3,) towards the lamp.
+    """
     corners = np.concatenate([patch.corners for patch in patches])
     counts = [len(patch.corners) for patch in patches]
 
@@ -49,8 +55,8 @@ def draw(canvas, patches, rotate, scale, shift, light):
     edge_a = posed[:, 1] - posed[:, 0] + posed[:, 2] - posed[:, 3]
     edge_b = posed[:, 3] - posed[:, 0] + posed[:, 2] - posed[:, 1]
     normal = np.cross(edge_a, edge_b)
+    front = normal[:, 2] > 1e-6  # a patch without area (a closed lid's eyeball) must not hang on a rounding error
     normal /= np.sqrt((normal**2).sum(1, keepdims=True)) + 1e-9
-    front = normal[:, 2] > 0
     normal *= np.where(front, 1, -1)[:, None]
     flat = each("flat")
     normal = np.where(flat[:, None], normal, _smooth_normals(corners.mean(1)) @ rotate.T)
@@ -59,18 +65,10 @@ def draw(canvas, patches, rotate, scale, shift, light):
 
     depth = posed[..., 2].mean(1)
     key = depth + each("lift")
-    nearest, start = {}, 0
-    for patch, n in zip(patches, counts, strict=True):
-        reach = posed[start : start + n, :, 2].max() + patch.lift
-        nearest[patch.group] = max(reach, nearest.get(patch.group, reach))
-        start += n
-    start = 0
-    for patch, n in zip(patches, counts, strict=True):
-        if patch.group == "body":
-            key[start : start + n] = -1e6
-        elif patch.group:
-            key[start : start + n] = nearest[patch.group]
-        start += n
+    group = each("group")
+    reach = posed[..., 2].max(1) + each("lift")
+    for name in sorted({patch.group for patch in patches} - {""}):
+        key[group == name] = -1e6 if name == "body" else reach[group == name].max()
     seen = np.flatnonzero(front | each("both_sides"))
     seen = seen[np.argsort(np.round(key[seen], 6), kind="stable")]
     # Centres of oversampled pixels: image px p lies at OVERSAMPLING * (p + 1/2) - 1/2 on the canvas.
@@ -99,13 +97,10 @@ def covered(canvas, landmarks):
     return canvas[y, x, 0] >= COVERING
 
 
-LEVELS = 32  # of skin tint
-
-
 def palette(base, ambient, diffuse):
-    """(64 + LEVELS, 256) packed RGBA: the colour of each material under each shade.
+    """(FIRST_LEVEL + LEVELS, 256) packed RGBA: the colour of each material under each shade.
 
-    `base` (64 + LEVELS, 3) colours; `ambient`, `diffuse` (3,) light as integers, 256 = 1.
+    `base` (FIRST_LEVEL + LEVELS, 3) colours; `ambient`, `diffuse` (3,) light as integers, 256 = 1.
     """
     shade = np.arange(256)[None, :, None]
     light = ambient + diffuse * shade // 255
@@ -129,20 +124,17 @@ def colour(canvas, table, rng):
     material, shade, depth, tint = cv2.split(canvas)
     ring = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     jump = cv2.subtract(cv2.dilate(depth, ring), depth)  # a pixel just behind an edge
-    reach = 2 * (len(canvas) // 128) + 1
+    reach = 2 * (len(canvas) // 96) + 1
     shade = cv2.GaussianBlur(shade, (reach, reach), 0)
     shade = cv2.subtract(shade, cv2.min(cv2.multiply(cv2.subtract(jump, 7), 12), 110))
     grain = np.frombuffer(rng.bytes(shade.size), np.uint8).reshape(shade.shape)
     shade = cv2.add(shade, grain >> 4)
     tint = cv2.resize(tint, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    tint = cv2.resize(
-        cv2.GaussianBlur(tint, (reach, reach), 0), shade.shape[::-1], interpolation=cv2.INTER_LINEAR_EXACT
-    )
-    row = np.where(material == Material.SKIN, 64 + (tint >> 3), material)
-    return cv2.resize(
-        np.take(table.ravel(), row.astype(np.int32) * 256 + shade).view(np.uint8).reshape(*canvas.shape),
-        None, fx=1 / OVERSAMPLING, fy=1 / OVERSAMPLING, interpolation=cv2.INTER_AREA,
-    )  # fmt: skip
+    tint = cv2.GaussianBlur(tint, (reach, reach), 0)
+    tint = cv2.resize(tint, shade.shape[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
+    row = np.where(material == Material.SKIN, FIRST_LEVEL + (tint >> 3), material)
+    rgba = np.take(table.ravel(), row.astype(np.int32) * 256 + shade).view(np.uint8).reshape(canvas.shape)
+    return cv2.resize(rgba, None, fx=1 / OVERSAMPLING, fy=1 / OVERSAMPLING, interpolation=cv2.INTER_AREA)
 
 
 def over(front, back):

@@ -14,8 +14,13 @@ LIGHTS = {
     "side": ((28, 30, 40), (310, 300, 280), 130),
     "behind": ((56, 52, 54), (48, 48, 52), 400),
 }
-CASTS = (((40, 60, 150), (90, 120, 260)), ((150, 50, 40), (300, 130, 60)), ((40, 120, 60), (110, 250, 120)),
-         ((120, 40, 130), (260, 90, 240)), ((130, 110, 30), (290, 220, 70)))  # fmt: skip
+CASTS = (
+    ((60, 76, 150), (110, 135, 255)),
+    ((150, 72, 60), (290, 150, 90)),
+    ((62, 120, 76), (130, 250, 135)),
+    ((120, 62, 132), (250, 115, 235)),
+    ((130, 110, 46), (290, 225, 90)),
+)
 
 
 def light(traits, rng):
@@ -29,9 +34,8 @@ def light(traits, rng):
 
 def background(size, gain, rng):
     """(size, size, 3) a soft background: a gradient, at times with blurred blocks, discs or another head."""
-    small = cv2.resize(
-        rng.integers(30, 230, (2, 2, 3)).astype(np.uint8), (64, 64), interpolation=cv2.INTER_LINEAR_EXACT
-    )
+    corners = rng.integers(30, 230, (2, 2, 3)).astype(np.uint8)
+    small = cv2.resize(corners, (64, 64), interpolation=cv2.INTER_LINEAR_EXACT)
     kind = rng.integers(4)
     if kind in (1, 2):
         for _ in range(int(rng.integers(4, 10))):
@@ -86,15 +90,10 @@ def hold(canvas, occluder, landmarks, unit, rng):
         _line(canvas, top + np.array([[30 * side, 22], [52 * side, 26], [48 * side, 60], [27 * side, 62]]) * unit,
               8 * unit, Material.TRIM, 150, 244)  # fmt: skip
         _polygon(canvas, form, Material.THING, 190, 248)
-        _polygon(
-            canvas,
-            form * [1, 0] + [0, top[1]] + np.array([[0, 22], [0, 22], [3, 48], [3, 48]]) * unit,
-            Material.TRIM,
-            200,
-            248,
-        )
-        _polygon(canvas, np.stack([form[0], 0.8 * form[0] + 0.2 * form[1], 0.8 * form[3] + 0.2 * form[2], form[3]]),
-                 Material.THING, 240, 248)  # fmt: skip
+        left, right = form[[0, 3]], form[[1, 2]]  # each the top and the bottom of a side
+        band = np.array([[0.75, 0.25], [0.45, 0.55]])  # shares of top and bottom at the band's upper and lower edge
+        _polygon(canvas, np.concatenate([band @ left, (band @ right)[::-1]]), Material.TRIM, 200, 248)
+        _polygon(canvas, np.concatenate([left, (0.8 * left + 0.2 * right)[::-1]]), Material.THING, 240, 248)
         _hand(canvas, top + [side * 30 * unit, 52 * unit], side, -0.1, unit * 0.8, rng)
     elif occluder == "microphone":
         head = mouth + np.array([side * rng.uniform(0, 10), rng.uniform(6, 14)]) * unit
@@ -142,11 +141,10 @@ def lens(image, blur, amount, rng):
     if blur == "motion":
         steps = int(round((9 + 9 * amount) * size / 256))
         turn = rng.uniform(0, np.pi)
-        shifts = {
-            (int(np.rint(k * np.cos(turn))), int(np.rint(k * np.sin(turn)))) for k in range(-steps // 2, steps // 2 + 1)
-        }
+        along = np.arange(-(steps // 2), steps // 2 + 1)[:, None]
+        shifts = np.unique(np.rint(along * [np.cos(turn), np.sin(turn)]).astype(int), axis=0)
         padded = cv2.copyMakeBorder(image, steps, steps, steps, steps, cv2.BORDER_REPLICATE).astype(np.uint16)
-        total = sum(padded[steps + dy : steps + dy + size, steps + dx : steps + dx + size] for dx, dy in sorted(shifts))
+        total = sum(padded[steps + dy : steps + dy + size, steps + dx : steps + dx + size] for dx, dy in shifts)
         return (total // len(shifts)).astype(np.uint8)
     if blur == "coarse":
         small = cv2.resize(image, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)

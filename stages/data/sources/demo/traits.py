@@ -49,14 +49,8 @@ class Traits:
     makeup: bool
     occluder: str | None
     blur: str | None
-    blur_size: float  # px at an image side of 256
+    blur_size: float  # 0 the least, 1 the most
     texture: int  # seeds what has no name: strands, background, colours of things
-
-
-def generator(seed, split, index):
-    """The random numbers of one face: a function of (seed, split, index) alone."""
-    name = int.from_bytes(hashlib.sha256(split.encode()).digest()[:8], "little")
-    return np.random.default_rng([seed, name, index])
 
 
 def _bell(rng, width):
@@ -85,7 +79,7 @@ def _expression(rng, strong):
     result["smile"], result["sad"] = rng.uniform(0, 0.5), rng.uniform(0, 0.25)
     result["jaw_open"] = float(rng.choice([0.0, rng.uniform(0, 0.25)]))
     result["lip_raise"] = rng.uniform(0, 0.25)
-    blink, frown, raised = rng.uniform(-0.15, 0.3), rng.uniform(-0.15, 0.2), rng.uniform(0, 0.35)
+    blink, frown, raised = rng.uniform(-0.15, 0.3), rng.uniform(-0.4, 0.1), rng.uniform(0, 0.35)
     kind = rng.choice(["laugh", "shout", "closed", "wink", "angry", "surprise", "kiss", "sad", "grin"])
     if strong:
         result |= {
@@ -118,8 +112,9 @@ def _colour(rng, low, high):
 
 
 def draw(seed, split, index):
-    """The traits of one face."""
-    rng = generator(seed, split, index)
+    """The traits of one face, a function of the arguments alone."""
+    name = int.from_bytes(hashlib.sha256(split.encode()).digest()[:8], "little")
+    rng = np.random.default_rng([seed, name, index])
     shown = {name: rng.random() < share for name, share in SHARES.items()}
     yaw, pitch, roll = _pose(rng, shown["largepose"])
     light = rng.choice(["dark", "bright", "side", "cast", "behind"]) if shown["illumination"] else "soft"
@@ -133,6 +128,7 @@ def draw(seed, split, index):
     iris_tones = IRIS[rng.choice(len(IRIS), p=[0.6, 0.25, 0.15])]
     occluder = str(rng.choice(OCCLUDERS)) if shown["occlusion"] else None
     makeup = shown["makeup"]
+    styles = [style for style in HAIR_STYLES if occluder != "strands" or style not in ("bald", "buzz", "hat")]
     return Traits(
         yaw=yaw,
         pitch=pitch,
@@ -143,7 +139,7 @@ def draw(seed, split, index):
         expression=_expression(rng, shown["expression"]),
         skin=_colour(rng, *skin_tones),
         hair=_colour(rng, *hair_tones),
-        hair_style=str(rng.choice(HAIR_STYLES)),
+        hair_style=str(rng.choice(styles)),
         beard=float(rng.uniform(0.3, 1)) if not makeup and rng.random() < 0.22 else 0.0,
         iris=_colour(rng, *iris_tones),
         glasses=occluder != "sunglasses" and rng.random() < 0.18,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .head import Material, Patch, grid, strip
-from .shape import PARTS
+from .mean_face import PARTS
 
 SKULL, RADII = np.array([0.0, -22.0, -82.0]), np.array([77.5, 95.0, 87.0])
 # Elevation (degrees) of the hairline over the azimuth from the face's front (0) to the nape (180).
@@ -39,11 +39,11 @@ def hair(traits, rng):
     azimuth = np.abs(np.linspace(-180, 180, 25))
     line = np.interp(azimuth, *HAIRLINE)
     if style == "hat":
-        patches.append(_shell(_cap(line, 0.05), Material.HAIR, rng))
+        patches.append(_shell(_cap(line, 0.03)[:4], Material.HAIR, rng))
         height = rng.uniform(0.10, 0.22)
-        brim = np.interp(azimuth, [0, 90, 180], [22, 12, -12]) + 0.0
-        patches.append(_shell(_cap(brim, height), Material.HAT, rng, 0.06))
-        patches.append(_shell(_cap(brim, 0.16, 9)[:3], Material.TRIM, rng, 0.12, lift=3))
+        brim = np.interp(azimuth, [0, 90, 180], [22, 12, -12])
+        patches.append(_shell(_cap(brim, height), Material.HAT, rng, 0.06, lift=24))
+        patches.append(_shell(_cap(brim, 0.16)[:3], Material.TRIM, rng, 0.12, lift=30))
         return patches
     if style == "bald":
         return patches
@@ -76,17 +76,15 @@ def _curtain(length, rng):
     turn = np.radians(np.linspace(78, 282, 15))
     wave = 1 + 0.05 * rng.uniform(-1, 1, 15)
     rows = []
-    for y, wide in ((-40, 86), (20, 93), (20 + 0.5 * (length - 20), 97), (length, 92)):
+    for y, wide in ((-75, 72), (-35, 84), (20, 91), (20 + 0.5 * (length - 20), 97), (length, 92)):
         rows.append(np.stack([wide * np.sin(turn) * wave, y + 0 * turn, -92 + 88 * np.cos(turn) * wave], -1))
     fall = grid(np.stack(rows))
-    gain = np.tile(rng.uniform(0.55, 0.85, 14), 3)
+    gain = np.tile(rng.uniform(0.55, 0.85, 14), 4)
     patches = [Patch(fall, Material.HAIR, both_sides=True, gain=gain)]
     for side in (-1, 1):
         for depth in (-104, -92, -80):
-            root, tip = (
-                np.array([side * 80, -30, depth]),
-                np.array([side * 88, length * rng.uniform(0.85, 1), depth - 6]),
-            )
+            root = np.array([side * 80, -30, depth])
+            tip = np.array([side * 88, length * rng.uniform(0.85, 1), depth - 6])
             corners, gain = _lock(root, tip, [side * 6, 0, 0], [3, 0, 7], rng)
             patches.append(Patch(corners, Material.HAIR, both_sides=True, gain=gain, lift=-2))
     return patches
@@ -115,24 +113,16 @@ def glasses(vertices, dark, rng):
         arm = hinge + (ear - hinge) * np.linspace(0, 1, 6)[:, None] ** [0.55, 1, 1]
         patches.append(Patch(strip(arm - [0, 1.4, 0], arm + [0, 1.6, 0]), Material.FRAME, lift=4, both_sides=True))
         bridge = np.array([[sign * (abs(centre[0]) - wide + 1), centre[1] - 4, 5.0], [0, centre[1] - 7, 9.0]])
-        patches.append(
-            Patch(
-                strip(bridge - [0, 1.3, 0], bridge + [0, 1.3, 0]),
-                Material.FRAME,
-                f"glasses_{side}",
-                5.0,
-                both_sides=True,
-            )
-        )
+        corners = strip(bridge - [0, 1.3, 0], bridge + [0, 1.3, 0])
+        patches.append(Patch(corners, Material.FRAME, f"glasses_{side}", 5.0, both_sides=True))
     return patches
 
 
 def scarf(vertices, rng):
-    """A cloth over the lower face: the skin's own grid, lifted off, from below the eyes or the nose to the neck."""
+    """A cloth over the lower face: the skin's own grid, lifted off, from the bridge of the nose to the chin."""
     rows = vertices[PARTS["skin"]]
-    top = int(np.searchsorted(rows[:, 16, 1], rng.choice([24.0, 34.0, 58.0])))
+    top = int(np.searchsorted(rows[:, 16, 1], rng.choice([20.0, 27.0, 34.0])))
     cloth = rows[top:] * [1.04, 1, 1] + [0, 0, 5]
-    cloth[..., 2] = np.maximum(cloth[..., 2], cloth[:, 16:17, 2] - 100)
     folds = np.repeat(1 + 0.18 * np.sin(np.arange(len(cloth) - 1) * rng.uniform(0.8, 1.6)), cloth.shape[1] - 1)
     return [Patch(grid(cloth), Material.FABRIC, flat=True, lift=6, gain=folds)]
 
@@ -140,12 +130,14 @@ def scarf(vertices, rng):
 def strands(vertices, rng):
     """Locks that fall from the hairline over one side of the face, at times over an eye."""
     side = rng.choice([-1, 1])
+    parting, reach, drop = rng.uniform(-25, 0), rng.uniform(38, 62), rng.uniform(25, 85)
     patches = []
-    for _ in range(int(rng.integers(6, 10))):
-        start, end = rng.uniform(-10, 40), rng.uniform(15, 70)
-        root = np.array([side * start, -76.0, 6.0 - 0.006 * start**2])
-        tip = np.array([side * end, rng.uniform(20, 75), 12.0 - 0.014 * end**2])
-        corners, gain = _lock(root, tip, [side * rng.uniform(8, 20), 0, 14], [rng.uniform(2.5, 5), 0, 0], rng)
+    n = int(rng.integers(5, 9))
+    for i in range(n):
+        start, end = parting + 50 * i / n, parting + 12 + reach * (i + rng.uniform(0, 0.6)) / n
+        root = np.array([side * start, -78.0, 2.0 - 0.006 * start**2])
+        tip = np.array([side * end, drop + rng.uniform(-25, 15), 14.0 - 0.014 * end**2])
+        corners, gain = _lock(root, tip, [side * 9, 0, 12], [rng.uniform(4.5, 7.5), 0, 0], rng)
         patches.append(Patch(corners, Material.HAIR, "strands", 8.0, both_sides=True, gain=gain))
     return patches
 
