@@ -111,7 +111,8 @@ def eye(vertices, side, traits):
     patches.append((strip(*_disc(pupil + [2.2, -2.2, 0], 1.3, upper, lower, 0.4)), Material.GLINT))
     shade = np.minimum(upper[:, 1] + 1.8 * bow[:, 0], np.maximum(lower[:, 1], upper[:, 1]))
     patches.append((strip(upper, np.column_stack([upper[:, 0], shade, upper[:, 2]])), Material.SCLERA_SHADE))
-    thick = (1.0 + (1.6 if traits.makeup else 0.7) * outer[:, None]) * (0.45 + 0.55 * bow)
+    closed = max(traits.expression[f"blink_{side}"], 0)  # the lashes of both lids lie together
+    thick = (1 + closed) * (1.0 + (1.6 if traits.makeup else 0.7) * outer[:, None]) * (0.45 + 0.55 * bow)
     flick = -down * outer[:, None] ** 6 * (3.5 if traits.makeup else 0.8)
     patches.append((strip(upper - down * thick + out + flick, upper + down * 0.35 + out), Material.INK))
     patches.append((strip(lower - down * 0.2, lower + down * (0.4 + 0.5 * bow)), Material.FOLD))

@@ -128,7 +128,7 @@ def colour(canvas, table, rng):
     shade = cv2.GaussianBlur(shade, (reach, reach), 0)
     shade = cv2.subtract(shade, cv2.min(cv2.multiply(cv2.subtract(jump, 7), 12), 110))
     grain = np.frombuffer(rng.bytes(shade.size), np.uint8).reshape(shade.shape)
-    shade = cv2.add(shade, grain >> 4)
+    shade = cv2.add(shade, grain >> 5)
     tint = cv2.resize(tint, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     tint = cv2.GaussianBlur(tint, (reach, reach), 0)
     tint = cv2.resize(tint, shade.shape[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
