@@ -357,7 +357,13 @@ def whole_recipe(name: str, dataset: str) -> dict[str, Any]:
     return recipe(name, dataset, *_RECIPE).plain()
 
 
-def data_root(name: str, source: Source) -> Path | None:
-    """Where the dataset's files lie: the environment variable DATA_<NAME>, else the parameter `source.root`."""
+def data_root(name: str, source: Source) -> Path | str | None:
+    """Where the dataset's files lie: the environment variable DATA_<NAME>, else the parameter `source.root`.
+
+    A folder or an archive, or a URL as text. A relative path starts from the repository that owns the pipeline, so that
+    experiments that DVC runs elsewhere (dvc exp run --temp, queues) find it too.
+    """
     given = os.environ.get(f"DATA_{name.upper().replace('-', '_')}") or source.root
-    return Path(given).expanduser() if given else None
+    if not given or given.startswith(("http://", "https://")):
+        return given or None
+    return Path(os.environ.get("DVC_ROOT", "")) / Path(given).expanduser()

@@ -7,6 +7,7 @@ A reader module has three functions of its form's parameters: `files` (the annot
 import os
 from pathlib import Path
 
+from stages.data import download
 from stages.data.faces import Faces
 from stages.data.sources import csv_files, drawn, lists, mat, pts
 from stages.errors import InputError, refuse
@@ -16,7 +17,9 @@ _READERS = {"demo": drawn, "csv": csv_files, "lists": lists, "pts": pts, "mat": 
 _MAKES_IMAGES = ("demo", "mat")
 
 
-def read(name: str, dataset, root: Path | None, out: Path, splits: tuple[str, ...] = SPLITS) -> tuple[Faces, list[str]]:
+def read(
+    name: str, dataset, root: str | Path | None, out: Path, splits: tuple[str, ...] = SPLITS
+) -> tuple[Faces, list[str]]:
     """The faces of `splits`, and the faults of the rows that are left out.
 
     `dataset` holds the sections about, source and landmarks of params.dataset(name, …); `root` is where its files are
@@ -35,31 +38,37 @@ def read(name: str, dataset, root: Path | None, out: Path, splits: tuple[str, ..
     return faces, faults
 
 
-def annotations(name: str, source, root: Path | None, splits: tuple[str, ...] = SPLITS) -> tuple[Path, list[str]]:
+def annotations(name: str, source, root: str | Path | None, splits: tuple[str, ...] = SPLITS) -> tuple[Path, list[str]]:
     """The folder of the dataset's files and, relative to it, the annotation files that `read` reads."""
     folder = locate(name, source, root)
     return folder or Path(), _READERS[source.form].files(_form(source, folder), folder, splits)
 
 
-def images_folder(name: str, root: Path | None, source) -> Path:
+def images_folder(name: str, root: str | Path | None, source) -> Path:
     """The folder that the face table's image names start from."""
     if source.form in _MAKES_IMAGES:
         return Path("data/raw") / name / "images"
     return locate(name, source, root) / getattr(source, source.form).images
 
 
-def locate(name: str, source, root: Path | None) -> Path | None:
-    """The folder that holds the dataset's files; None where it needs none. Raises `InputError` where none is named."""
+def locate(name: str, source, root: str | Path | None) -> Path | None:
+    """The folder that holds the dataset's files; None where it needs none. Raises `InputError` where none is named.
+
+    An archive or a URL is unpacked under data/downloads once, of the repository that owns the pipeline.
+    """
     if source.form == "demo":
         return None
     if root is None:
         raise InputError(
             f"{name}: nobody has said where its files lie. Set the environment variable {_variable(name)}, or "
-            f"source.root in params/datasets/{name}.yaml, to their folder."
+            f"source.root in params/datasets/{name}.yaml, to their folder, their archive or its URL."
         )
-    inner = root / source.folder if source.folder else root
-    files = _READERS[source.form].files(getattr(source, source.form), inner, SPLITS)
-    return inner if any((inner / file).is_file() for file in files) else root
+    store = Path(os.environ.get("DVC_ROOT", "")) / "data/downloads" / name
+    folder = download.obtain(root, store, source.sha256)
+    inner = [folder / source.folder] if source.folder else []
+    inner += [entry for entry in folder.glob("*/") if entry.is_dir()] if folder.parent == store else []
+    form, files = getattr(source, source.form), _READERS[source.form].files
+    return next((each for each in inner if any((each / f).is_file() for f in files(form, each, SPLITS))), folder)
 
 
 def _form(source, folder: Path | None):
