@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import head, paint, scene, wear
-from .head import Material
-from .mean_face import LANDMARKS
-from .shape import deform, rotation
-from .traits import Traits, draw, subsets
+from stages.data.sources.demo import head, paint, scene, wear
+from stages.data.sources.demo.head import Material
+from stages.data.sources.demo.mean_face import LANDMARKS
+from stages.data.sources.demo.shape import deform, rotation
+from stages.data.sources.demo.traits import Traits, draw, subsets
 
 COVERED = 5  # landmarks under hair, a hand or a thing that make a face one of the occlusion subset
 

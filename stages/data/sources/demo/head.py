@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .mean_face import MEAN, PARTS, bump, half_width, step
+from stages.data.sources.demo.mean_face import MEAN, PARTS, bump, half_width, step
 
 Material = IntEnum(
     "Material",

@@ -9,8 +9,8 @@ The canvas is twice the image's side and has four 8-bit channels: material, shad
 import cv2
 import numpy as np
 
-from .head import COVERING, Material
-from .mean_face import half_width
+from stages.data.sources.demo.head import COVERING, Material
+from stages.data.sources.demo.mean_face import half_width
 
 OVERSAMPLING = 2
 SUBPIXEL = 4  # bits

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from .head import Material
-from .paint import OVERSAMPLING
+from stages.data.sources.demo.head import Material
+from stages.data.sources.demo.paint import OVERSAMPLING
 
 # Ambient and diffuse light (256 = 1, RGB) and the background's gain by kind of light.
 LIGHTS = {

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .mean_face import MEAN, PARTS, bump, half_width, nose, step
+from stages.data.sources.demo.mean_face import MEAN, PARTS, bump, half_width, nose, step
 
 
 def _within(*names):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .shape import EXPRESSION, IDENTITY
+from stages.data.sources.demo.shape import EXPRESSION, IDENTITY
 
 SUBSETS = ("largepose", "expression", "illumination", "makeup", "occlusion", "blur")  # WFLW's names, WFLW's order
 # The share of each subset among WFLW's 2500 test faces.
@@ -133,7 +133,7 @@ def draw(seed, split, index):
         yaw=yaw,
         pitch=pitch,
         roll=roll,
-        box=rng.uniform(0.41, 0.54),
+        box=rng.uniform(0.36, 0.45),
         offset=(rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04)),
         identity={name: _bell(rng, 1.0) for name in IDENTITY},
         expression=_expression(rng, shown["expression"]),

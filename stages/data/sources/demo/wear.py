@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .head import Material, Patch, grid, strip
-from .mean_face import PARTS
+from stages.data.sources.demo.head import Material, Patch, grid, strip
+from stages.data.sources.demo.mean_face import PARTS
 
 SKULL, RADII = np.array([0.0, -22.0, -82.0]), np.array([77.5, 95.0, 87.0])
 # Elevation (degrees) of the hairline over the azimuth from the face's front (0) to the nape (180).
