@@ -59,7 +59,7 @@ def predict(
     model.eval()
     points, scores = [], []
     for start in progress(range(0, len(faces), batch)):
-        pixels = torch.from_numpy(np.ascontiguousarray(faces.images[start : start + batch])).to(device)
+        pixels = torch.from_numpy(np.array(faces.images[start : start + batch])).to(device)
         windows = faces.windows(len(pixels))
         images = faces.sample(pixels, windows)
         maps = model(images).float()
