@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setattr(download.time, "sleep", lambda _: None)
     with Server() as serving:
-        thread = threading.Thread(target=serving.serve_forever)
+        thread = threading.Thread(target=serving.serve_forever, args=[0.01])
         thread.start()
         yield serving
         serving.shutdown()
@@ -271,6 +271,7 @@ def test_a_url_is_fetched_and_unpacked_once(server, tmp_path):
     for _ in range(2):
         assert tree(download.obtain(server.url, tmp_path / "store", sha256)) == FILES
     assert server.asked == [None]
+    assert sorted(os.listdir(tmp_path / "store")) == [".lock", sha256[:16]]
 
 
 def test_a_url_needs_a_checksum(server, tmp_path):

@@ -60,6 +60,8 @@ def obtain(root: str | Path, store: Path, sha256: str | None) -> Path:
         folder = store / digest[:16]
         if not folder.is_dir():
             unpack(archive, folder)
+        if is_url(root):
+            archive.unlink()  # the folder has all of it
         return folder
 
 

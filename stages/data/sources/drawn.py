@@ -1,7 +1,5 @@
 """The demo faces as PNG files, drawn by a pool of processes; what follows treats them as any others."""
 
-import os
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -9,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.data.faces import Faces, join
+from stages.data.pool import processes
 from stages.data.sources.assemble import split_faces
 
 
@@ -27,7 +26,7 @@ def read(form, root: None, out: Path, count: int, splits: tuple[str, ...]) -> tu
             for index in range(getattr(form, split))]  # fmt: skip
     for split in splits:
         (out / "images" / split).mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with processes() as pool:
         drawn = list(tqdm(pool.map(_draw, jobs, chunksize=8), "drawing", len(jobs), unit="face", disable=None))
     parts = []
     for split in splits:
@@ -49,7 +48,6 @@ def _draw(job: tuple[int, str, int, int, Path]) -> tuple[str, np.ndarray, np.nda
     from stages.data.sources.demo import render  # only where faces are drawn
 
     seed, split, index, size, images = job
-    cv2.setNumThreads(1)  # the processes share the cores
     face = render(seed, split, index, size)
     name = f"{split}/{index:05d}.png"
     _, png = cv2.imencode(".png", face.image[..., ::-1])
