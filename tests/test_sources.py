@@ -91,9 +91,9 @@ def test_the_subsets_of_300w_are_the_rows_of_their_files():
 def test_twenty_thousand_rows_parse_in_two_seconds(tmp_path):
     head, *rows = (ANNOTATIONS / "300w/face_landmarks_300w_valid.csv").read_text().splitlines()
     (tmp_path / "many.csv").write_text("\n".join([head, *(rows[i % len(rows)] for i in range(20000))]))
-    start = time.perf_counter()
+    start = time.process_time()  # of this process, whatever else the cores do
     assert len(csv_files.read_rows(tmp_path / "many.csv", 68).images) == 20000
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_columns_are_found_by_name(tmp_path):
