@@ -168,7 +168,7 @@ def test_every_kind_of_archive_unpacks_to_its_files(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil", "images/../../evil", "/tmp/evil", "..\\evil", "C:\\evil", "C:evil", "\\evil", "a/..", "\0"]
+    "name", ["../evil", "images/../../evil", "/evil", "..\\evil", "C:\\evil", "C:evil", "\\evil", "a/..", "\0"]
 )
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_nothing_outside_the_folder_is_ever_written(tmp_path, pack, name):
