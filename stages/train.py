@@ -104,10 +104,10 @@ def main(name: str) -> None:
         system_metrics=True,
     ) as run:  # fmt: skip
 
-        def epoch_done(metrics: dict[str, float], seconds: float) -> None:
-            figures = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key != "epoch")
-            print(f"epoch {metrics['epoch']}/{recipe.train.epochs}  {figures}  {seconds:.1f} s", flush=True)
-            run.log({**metrics, "train/seconds": seconds}, step=metrics["epoch"])
+        def epoch_done(epoch: int, metrics: dict[str, float], seconds: float) -> None:
+            figures = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+            print(f"epoch {epoch}/{recipe.train.epochs}  {figures}  {seconds:.1f} s", flush=True)
+            run.log({**metrics, "train/seconds": seconds}, epoch)
 
         state = fit.fit(
             model, examples, recipe, validate=validation(val, recipe, dataset),

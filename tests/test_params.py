@@ -104,9 +104,9 @@ def test_a_recipe_can_differ_for_one_dataset(folder):
 def test_numbers_are_read_as_yaml_1_2_writes_them(tmp_path, monkeypatch):
     text = (ROOT / "params/recipes/quick.yaml").read_text()
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes/x.yaml").write_text(text.replace("lr: 0.002", "lr: 2e-3"))
+    (tmp_path / "recipes/x.yaml").write_text(text.replace("lr: 0.001", "lr: 1e-3"))
     monkeypatch.setattr(params, "PARAMS", tmp_path)
-    assert params.recipe("x", "demo", "train").train.lr == 0.002
+    assert params.recipe("x", "demo", "train").train.lr == 0.001
 
 
 def test_the_environment_says_where_a_dataset_lies(monkeypatch):

@@ -129,12 +129,12 @@ def fit(
     *,
     validate: Callable[[nn.Module], dict[str, float]] | None,
     checkpoint: Path,
-    epoch_done: Callable[[dict[str, float], float], None],
+    epoch_done: Callable[[int, dict[str, float], float], None],
 ) -> State:
     """Train `model`, going on from `checkpoint` where it exists.
 
     validate: gives metrics of the model on val, `val/nme` among them; None where there is no val.
-    epoch_done: called with the metrics of each epoch and the seconds it took.
+    epoch_done: called after each epoch with its number, its metrics and the seconds it took.
     Returns the final state; `state.best["model"]` holds the weights of the best epoch on val.
     Raises `InputError` with the faces of the batch where the loss is no number; the checkpoint before it stays.
     """
@@ -165,7 +165,6 @@ def fit(
                 saved = time.monotonic()
         refuse_no_number(state, epoch, batches, examples, checkpoint)
         metrics = {
-            "epoch": epoch + 1,
             "train/loss": float(state.losses.double().mean()),
             "lr": rate(recipe.train, epoch),
         }
@@ -174,10 +173,10 @@ def fit(
             weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
             state.best = {"epoch": epoch + 1, "nme": metrics["val/nme"], "model": weights}
         state.epoch, state.step = epoch + 1, 0
-        state.history.append(metrics)
+        state.history.append({"epoch": epoch + 1, **metrics})
         state.save(checkpoint)
         saved = time.monotonic()
-        epoch_done(metrics, time.monotonic() - began)
+        epoch_done(epoch + 1, metrics, time.monotonic() - began)
     return state
 
 
