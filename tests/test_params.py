@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import params
+from stages import params, sections
 from stages.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "params/datasets").glob("*.yaml")), ids=lambda f: f.stem)
 def test_every_dataset_file_is_valid_and_its_mirror_is_its_own_inverse(file):
-    landmarks = params.dataset(file.stem, *params._DATASET).landmarks
+    landmarks = params.dataset(file.stem, *sections.DATASET).landmarks
     grouped = sorted(i for group in landmarks.groups.values() for i in group)
     assert grouped == list(range(landmarks.count)), "every landmark is in one group"
 
@@ -42,7 +42,7 @@ def test_every_dataset_file_is_valid_and_its_mirror_is_its_own_inverse(file):
 @pytest.mark.parametrize("file", sorted((ROOT / "params/recipes").glob("*.yaml")), ids=lambda f: f.stem)
 @pytest.mark.parametrize("dataset", ["demo", "300w", "aflw"])
 def test_every_recipe_is_valid_for_every_dataset(file, dataset):
-    assert params.recipe(file.stem, dataset, *params._RECIPE).train.epochs >= 1
+    assert params.recipe(file.stem, dataset, *sections.RECIPE).train.epochs >= 1
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stages import params
+from stages import params, sections
 from stages.data import sources
 from stages.data.geometry import flip_order, landmark_box
 from stages.data.images import read_image
@@ -38,7 +38,7 @@ def write_csv(path, faces, count=3, header=None, **columns):
 
 
 def form(**given):
-    return params.CsvForm(**{"images": "images", "train": None, "test": "test.csv"} | given)
+    return sections.CsvForm(**{"images": "images", "train": None, "test": "test.csv"} | given)
 
 
 # ---- HRNet's CSV form
@@ -207,7 +207,7 @@ def test_a_list_with_attributes_gives_the_same_table_as_the_csv_files(tmp_path):
         members = [row for row, flag in zip(rows, flags, strict=True) if flag[i]]
         (tmp_path / f"{name}.csv").write_text("\n".join([head, *members]))
 
-    described = params.ListsForm(images="images", train=None, test="list.txt", attributes=ATTRIBUTES)
+    described = sections.ListsForm(images="images", train=None, test="list.txt", attributes=ATTRIBUTES)
     ours, faults = lists.read(described, tmp_path, None, 98, ("test",))
     theirs, more = csv_files.read(form(subsets={n: f"{n}.csv" for n in ATTRIBUTES}), tmp_path, None, 98, ("test",))
     assert faults == more == []
@@ -286,7 +286,7 @@ def test_a_pts_file_needs_its_image_and_only_one(tmp_path):
         write_pts(tmp_path / f"ibug/{name}.pts", [(1, 2), (3, 4)])
     for name in ("a.jpg", "b.jpg", "b.PNG"):
         (tmp_path / "ibug" / name).touch()
-    faces, faults = pts.read(params.PtsForm(images=".", train=[], test=["ibug"]), tmp_path, None, 2, ("test",))
+    faces, faults = pts.read(sections.PtsForm(images=".", train=[], test=["ibug"]), tmp_path, None, 2, ("test",))
     assert faces.image == ["ibug/a.jpg"]
     assert faults == [
         f"{tmp_path / 'ibug/b.pts'}: 2 images (b.PNG, b.jpg) of its name beside it",
@@ -296,7 +296,7 @@ def test_a_pts_file_needs_its_image_and_only_one(tmp_path):
 
 # ---- COFW's own .mat files
 
-MAT = params.MatForm(train="COFW_train_color.mat", test="COFW_test_color.mat")
+MAT = sections.MatForm(train="COFW_train_color.mat", test="COFW_test_color.mat")
 
 
 @needs_samples
@@ -330,7 +330,7 @@ def write_mat(path, images, points, images_name="IsT", points_name="phisT"):
 
 def test_a_mat_file_at_fault_is_told(tmp_path):
     image, points = np.zeros((3, 20, 10), np.uint8), np.arange(12.0).reshape(6, 2)
-    test_only = params.MatForm(train=None, test="a.mat")
+    test_only = sections.MatForm(train=None, test="a.mat")
 
     def faults():
         found, told = mat.read(test_only, tmp_path, tmp_path, 2, BOTH)
@@ -361,13 +361,13 @@ def described(source, count=2):
 
 
 def test_a_root_that_nobody_named_is_asked_for():
-    source = params.Source(root=None, form="csv", csv=form())
+    source = sections.Source(root=None, form="csv", csv=form())
     with pytest.raises(InputError, match=r"DATA_MY_SET.*source\.root in params/datasets/my-set\.yaml"):
         sources.read("my-set", described(source), None, Path())
 
 
 def test_missing_files_are_all_named_with_what_was_found_and_how_to_get_them(tmp_path):
-    source = params.Source(root=None, form="csv", csv=form(train="train.csv", subsets={"blur": "blur.csv"}))
+    source = sections.Source(root=None, form="csv", csv=form(train="train.csv", subsets={"blur": "blur.csv"}))
     (tmp_path / "test.csv").touch()
     with pytest.raises(InputError) as raised:
         sources.read("wflw", described(source), tmp_path, Path())
@@ -380,7 +380,7 @@ def test_missing_files_are_all_named_with_what_was_found_and_how_to_get_them(tmp
 def test_the_test_files_alone_are_enough_to_read_the_test_split(tmp_path):
     (tmp_path / "images").mkdir()
     write_csv(tmp_path / "test.csv", [["a.jpg", 1, 1, 2, 3, 4]], 2)
-    source = params.Source(
+    source = sections.Source(
         root=None, form="csv", partial=True, csv=form(train="train.csv", subsets={"blur": "blur.csv"})
     )
     faces, faults = sources.read("wflw", described(source), tmp_path, Path(), ("test",))
@@ -389,7 +389,7 @@ def test_the_test_files_alone_are_enough_to_read_the_test_split(tmp_path):
 
 def test_the_folder_may_be_hrnets_own_one_above(tmp_path):
     (tmp_path / "wflw").mkdir()
-    source = params.Source(root=None, folder="wflw", form="csv", csv=form())
+    source = sections.Source(root=None, folder="wflw", form="csv", csv=form())
     assert sources.images_folder("wflw", tmp_path, source) == tmp_path / "images"
     (tmp_path / "wflw/test.csv").touch()
     assert sources.images_folder("wflw", tmp_path, source) == tmp_path / "wflw/images"
@@ -399,7 +399,7 @@ def test_an_empty_split_is_refused(tmp_path):
     (tmp_path / "images").mkdir()
     write_csv(tmp_path / "test.csv", [["a.jpg", 1, 1, 2, 3, 4]], 2)
     write_csv(tmp_path / "train.csv", [], 2)
-    source = params.Source(root=None, form="csv", csv=form(train="train.csv"))
+    source = sections.Source(root=None, form="csv", csv=form(train="train.csv"))
     with pytest.raises(InputError, match="split train holds no face"):
         sources.read("wflw", described(source), tmp_path, Path())
 

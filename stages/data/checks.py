@@ -57,7 +57,7 @@ def _near(path: Path, entries: list[str]) -> str:
 
 
 def count_faults(faces: Faces, counts, splits: tuple[str, ...]) -> list[str]:
-    """Where the numbers of faces differ from `counts` (params.Counts)."""
+    """Where the numbers of faces differ from `counts` (sections.Counts)."""
     expected = {split: getattr(counts, split) for split in splits if getattr(counts, split) is not None}
     found = {split: faces.split.count(split) for split in expected}
     if "test" in splits:
@@ -70,7 +70,7 @@ def count_faults(faces: Faces, counts, splits: tuple[str, ...]) -> list[str]:
 def normaliser_faults(faces: Faces, normalisers) -> list[str]:
     """The faces that cannot be measured: the two points between which the official normaliser lies are one.
 
-    `normalisers` is params.Normalisers.
+    `normalisers` is sections.Normalisers.
     """
     if normalisers.official == "box_side":
         return []  # the face table allows no box without a side

@@ -32,7 +32,7 @@ def no_rows(count: int, faults: list[str]) -> Rows:
 
 
 def files(form, root: Path, splits: tuple[str, ...]) -> list[str]:
-    """The annotation files of params.CsvForm or params.ListsForm, relative to the root."""
+    """The annotation files of sections.CsvForm or sections.ListsForm, relative to the root."""
     train = [form.train] if form.train and "train" in splits else []
     return train + ([form.test, *form.subsets.values()] if "test" in splits else [])
 

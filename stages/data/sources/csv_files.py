@@ -22,7 +22,7 @@ def folders(form, splits: tuple[str, ...]) -> list[str]:
 
 
 def read(form, root: Path, out: Path, count: int, splits: tuple[str, ...]) -> tuple[Faces, list[str]]:
-    """The faces of the sound rows, and the faults of all files; `form` is params.CsvForm."""
+    """The faces of the sound rows, and the faults of all files; `form` is sections.CsvForm."""
     return assemble.read_files(form, root, splits, partial(read_rows, count=count))
 
 

@@ -21,7 +21,7 @@ def folders(form, splits: tuple[str, ...]) -> list[str]:
 
 
 def read(form, root: None, out: Path, count: int, splits: tuple[str, ...]) -> tuple[Faces, list[str]]:
-    """Draw the faces of `form` (params.DemoForm) into out/images; no fault is possible."""
+    """Draw the faces of `form` (sections.DemoForm) into out/images; no fault is possible."""
     jobs = [(form.seed, split, index, form.size, out / "images") for split in splits
             for index in range(getattr(form, split))]  # fmt: skip
     for split in splits:

@@ -21,7 +21,7 @@ def folders(form, splits: tuple[str, ...]) -> list[str]:
 
 
 def read(form, root: Path, out: Path, count: int, splits: tuple[str, ...]) -> tuple[Faces, list[str]]:
-    """The faces of the sound lines, and the faults of all lists; `form` is params.ListsForm."""
+    """The faces of the sound lines, and the faults of all lists; `form` is sections.ListsForm."""
     return assemble.read_files(form, root, splits, partial(read_list, count=count, attributes=form.attributes))
 
 

@@ -18,7 +18,7 @@ _VARIABLES = {"train": ("IsTr", "phisTr"), "test": ("IsT", "phisT")}
 
 
 def files(form, root: Path, splits: tuple[str, ...]) -> list[str]:
-    """The .mat files, relative to the root; `form` is params.MatForm."""
+    """The .mat files, relative to the root; `form` is sections.MatForm."""
     return [getattr(form, split) for split in splits if getattr(form, split)]
 
 

@@ -25,7 +25,7 @@ _FORM = re.compile(rb"\s*version:\s*1\s+n_points:\s*(\d+)\s*\{([^{}]*)\}\s*")
 
 
 def files(form, root: Path, splits: tuple[str, ...]) -> list[str]:
-    """The .pts files, relative to the root; `form` is params.PtsForm."""
+    """The .pts files, relative to the root; `form` is sections.PtsForm."""
     return [
         f"{form.images}/{name}"
         for split in splits
