@@ -1,0 +1,121 @@
+"""What `dvc repro` promises: the same hashes again, going on after a kill, every run in MLflow."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+
+import pytest
+import yaml
+from conftest import Project
+
+RUNS = "SELECT r.run_uuid, r.name, r.status FROM runs r WHERE r.lifecycle_stage = 'active' ORDER BY r.start_time"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Project:
+    """A toy project after its first `dvc repro`, with MLflow."""
+    project = Project(tmp_path_factory.mktemp("repro")).with_dvc()
+    project.environment.pop("LANDMARKS_TRACKING")
+    project.run("dvc", "repro")
+    return project
+
+
+def outs(project: Project) -> dict[str, str]:
+    """The hash of every out in dvc.lock."""
+    stages = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+
+
+def runs(project: Project, query: str = RUNS) -> list[tuple]:
+    with sqlite3.connect(project.folder / "mlflow.db") as database:
+        return database.execute(query).fetchall()
+
+
+def forget(project: Project, *names: str) -> None:
+    for name in names:
+        path = project.folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def test_one_experiment_is_one_finished_run_with_its_training_and_its_results(made):
+    assert [(name.rsplit("-", 1)[0], status) for _, name, status in runs(made)] == [("toy-tiny", "FINISHED")]
+    logged = dict(runs(made, "SELECT key, value FROM latest_metrics"))
+    told = json.loads((made.folder / "reports/experiments/toy-tiny/metrics.json").read_text())
+    assert logged["test/nme"] == told["test"]["nme"]
+    assert logged["test_blur/nme"] == told["blur"]["nme"]
+    assert {"train/loss", "val/nme"} <= set(logged)
+    tags = dict(runs(made, "SELECT key, value FROM tags"))
+    crops = outs(made)["data/crops/toy"]
+    assert tags["data"] == crops
+    assert set(runs(made, "SELECT name, digest FROM datasets")) == {("toy-training", crops), ("toy-test", crops)}
+    provenance = json.loads((made.folder / "reports/experiments/toy-tiny/provenance.json").read_text())
+    assert provenance["run"] == runs(made)[0][1]
+    assert provenance["run"] in (made.folder / "reports/results.md").read_text()
+
+
+def test_nothing_is_made_again_when_nothing_changed(made):
+    assert "Data and pipelines are up to date" in made.run("dvc", "repro")
+
+
+def test_twice_from_an_empty_cache_gives_identical_hashes(made):
+    before = outs(made)
+    forget(made, ".dvc/cache", "data", "models", "reports")
+    made.run("dvc", "repro", "--force", LANDMARKS_TRACKING="off")
+    assert outs(made) == before
+
+
+def test_what_dvc_restores_from_its_cache_is_entered_in_mlflow(made):
+    (name,) = (name for _, name, _ in runs(made))
+    forget(made, "mlflow.db", "models", "data/crops")
+    assert "Running stage" not in made.run("dvc", "repro")
+    assert not (made.folder / "mlflow.db").exists()
+    assert "entered as MLflow run" in made.stage("evaluate", "--log-restored")
+    assert [(n, status) for _, n, status in runs(made)] == [(name, "FINISHED")]
+    assert "entered" not in made.stage("evaluate", "--log-restored"), "and not twice"
+    epochs = runs(made, "SELECT DISTINCT step FROM metrics WHERE key = 'train/loss' ORDER BY step")
+    assert [step for (step,) in epochs] == [1, 2, 3, 4]
+
+
+def test_another_value_by_dvc_exp_run_is_a_second_run_with_the_same_metrics(made):
+    made.run("dvc", "exp", "run", "-S", "params/recipes/tiny.yaml:train.lr=0.005")
+    first, second = (run for run, *_ in runs(made))
+    of = {
+        run: {key for (key,) in runs(made, f"SELECT key FROM latest_metrics WHERE run_uuid = '{run}'")}
+        for run in (first, second)
+    }
+    assert of[first] == {key for key in of[second] if not key.startswith("system/")} - {"train/seconds"}
+    rates = runs(made, "SELECT run_uuid, value FROM params WHERE key = 'train.lr'")
+    assert dict(rates) == {first: "0.01", second: "0.005"}
+    assert "train.lr" in made.run("dvc", "exp", "show", "--only-changed", "--md")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_dvc_repro_goes_on_to_the_same_hashes(made, how):
+    made.run("dvc", "repro", LANDMARKS_TRACKING="off")
+    before = outs(made)
+    forget(made, "models")
+    process = made.start("dvc", "repro", "--force", "--single-item", "train@toy-tiny", PYTHONUNBUFFERED="1")
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    os.killpg(process.pid, how)
+    process.communicate(timeout=60)
+    assert [status for _, _, status in runs(made)].count("RUNNING") == (how == signal.SIGKILL)
+    printed = made.run("dvc", "repro", "--force", "--single-item", "train@toy-tiny")
+    assert "going on after epoch" in printed
+    assert "RUNNING" not in [status for _, _, status in runs(made)]
+    made.run("dvc", "repro", LANDMARKS_TRACKING="off")
+    assert outs(made) == before
+
+
+def test_another_number_of_threads_gives_the_same_metrics_to_the_last_bit(made):
+    made.run("dvc", "repro", LANDMARKS_TRACKING="off")
+    path = made.folder / "reports/experiments/toy-tiny/metrics.json"
+    one = json.loads(path.read_text())
+    made.stage("evaluate", "toy-tiny", OMP_NUM_THREADS="2", LANDMARKS_TRACKING="off")
+    assert json.loads(path.read_text()) == one
