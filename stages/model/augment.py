@@ -4,6 +4,7 @@ Symbols: N faces, S the crop's side in px, s the input's. A window is a similari
 same matrices that move the pixels move the landmarks.
 """
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -77,6 +78,17 @@ def from_input(window: Tensor, points: Tensor) -> Tensor:
 
 def warp(crops: Tensor, window: Tensor, size: int) -> Tensor:
     """Sample crops (n, S, S, 3) uint8 through the windows: (n, 3, size, size) float32 in 0 … 255, black outside."""
+    if crops.device.type != "cpu":
+        return warp_by_grid(crops, window, size)
+    images = np.empty((len(crops), size, size, 3), np.float32)
+    for crop, to_crop, image in zip(crops.numpy(), window.numpy(), images, strict=True):  # a quarter of the grid's time
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        cv2.warpAffine(crop.astype(np.float32), to_crop, (size, size), dst=image, flags=flags)
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def warp_by_grid(crops: Tensor, window: Tensor, size: int) -> Tensor:
+    """The same, all faces in one sampling."""
     crop_size = crops.shape[1]
     window = window.to(crops.device)
     # grid_sample's coordinates run from -1 to 1 between the outer edges of the pixels (align_corners=False)
