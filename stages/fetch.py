@@ -12,19 +12,19 @@ from collections import Counter
 from pathlib import Path
 
 from stages import errors, params
-from stages.data import checks, sources
+from stages.data import checks, places, sources
 from stages.data.faces import write_faces
 from stages.data.files import atomic_folder
 
 
 def main(name: str) -> None:
     dataset = params.dataset(name, "about", "source", "landmarks", "normalisers")
-    source, root = dataset.source, params.data_root(name, dataset.source)
+    source, root = dataset.source, places.data_root(name, dataset.source)
     target = Path("data/raw") / name
     with atomic_folder(target) as out:
         faces, faults = sources.read(name, dataset, root, out)
         made = out / "images"
-        images = made if made.is_dir() else sources.images_folder(name, root, source)
+        images = made if made.is_dir() else places.images_folder(name, root, source)
         hashes, image_faults = checks.image_checksums(images, faces.image)
         faults += image_faults + checks.normaliser_faults(faces, dataset.normalisers)
         if not faults:  # a row left out would be counted twice

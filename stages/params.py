@@ -5,7 +5,6 @@ is what it reads. What each section holds stands in sections.py.
 """
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stages.errors import InputError, refuse
-from stages.sections import DATASET, RECIPE, Experiment, Pipeline, Source
+from stages.sections import DATASET, RECIPE, Experiment, Pipeline
 
 PARAMS = Path("params")
 
@@ -127,15 +126,3 @@ def whole_dataset(name: str) -> dict[str, Any]:
 def whole_recipe(name: str, dataset: str) -> dict[str, Any]:
     """All of a recipe's parameters for a dataset, likewise."""
     return recipe(name, dataset, *RECIPE).plain()
-
-
-def data_root(name: str, source: Source) -> Path | str | None:
-    """Where the dataset's files lie: the environment variable DATA_<NAME>, else the parameter `source.root`.
-
-    A folder or an archive, or a URL as text. A relative path starts from the repository that owns the pipeline, so that
-    experiments that DVC runs elsewhere (dvc exp run --temp, queues) find it too.
-    """
-    given = os.environ.get(f"DATA_{name.upper().replace('-', '_')}") or source.root
-    if not given or given.startswith(("http://", "https://")):
-        return given or None
-    return Path(os.environ.get("DVC_ROOT", "")) / Path(given).expanduser()

@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages import errors, params
-from stages.data import crops, sources
+from stages.data import crops, places
 from stages.data.faces import SPLITS, Faces, read_faces
 from stages.data.files import atomic_folder, require_space
 from stages.data.images import read_image
@@ -62,7 +62,7 @@ def main(name: str) -> None:
     raw, size = Path("data/raw") / name, dataset.crops.size
     table = pd.read_csv(raw / "checksums.csv")
     checksums = dict(zip(table["image"], table["sha256"], strict=True))
-    folder = sources.images_folder(name, params.data_root(name, dataset.source), dataset.source)
+    folder = places.images_folder(name, places.data_root(name, dataset.source), dataset.source)
     faces = assign_val(read_faces(raw / "faces.parquet"), checksums, dataset.crops.val_share)
 
     test, train = ({checksums[image] for image in faces.of(split).image} for split in ("test", "train"))

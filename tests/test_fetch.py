@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 from stages import fetch, params
-from stages.data import sources
+from stages.data import places
 from stages.data.faces import read_faces
 from stages.errors import InputError
 
@@ -126,7 +126,7 @@ def test_a_url_with_its_checksum_is_a_root(here, monkeypatch):
     assert hashes("data/raw/tiny") == expected
     fetch.main("tiny")  # the server is gone, and not needed again
     source = params.dataset("tiny", "source").source
-    images = sources.images_folder("tiny", params.data_root("tiny", source), source)
+    images = places.images_folder("tiny", places.data_root("tiny", source), source)
     assert sorted(os.listdir(images)) == ["a.jpg", "b.jpg", "c.png", "d.png"]
 
 

@@ -107,10 +107,3 @@ def test_numbers_are_read_as_yaml_1_2_writes_them(tmp_path, monkeypatch):
     (tmp_path / "recipes/x.yaml").write_text(text.replace("lr: 0.001", "lr: 1e-3"))
     monkeypatch.setattr(params, "PARAMS", tmp_path)
     assert params.recipe("x", "demo", "train").train.lr == 0.001
-
-
-def test_the_environment_says_where_a_dataset_lies(monkeypatch):
-    source = params.dataset("lfpw", "source").source
-    assert params.data_root("lfpw", source) == Path(source.root)
-    monkeypatch.setenv("DATA_LFPW", "elsewhere")
-    assert params.data_root("lfpw", source) == Path("elsewhere")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stages import params, sections
-from stages.data import sources
+from stages.data import places, sources
 from stages.data.geometry import flip_order, landmark_box
 from stages.data.images import read_image
 from stages.data.sources import csv_files, lists, mat, pts
@@ -360,6 +360,13 @@ def described(source, count=2):
     return SimpleNamespace(source=source, about=about, landmarks=SimpleNamespace(count=count))
 
 
+def test_the_environment_says_where_a_dataset_lies(monkeypatch):
+    source = params.dataset("lfpw", "source").source
+    assert places.data_root("lfpw", source) == Path(source.root)
+    monkeypatch.setenv("DATA_LFPW", "elsewhere")
+    assert places.data_root("lfpw", source) == Path("elsewhere")
+
+
 def test_a_root_that_nobody_named_is_asked_for():
     source = sections.Source(root=None, form="csv", csv=form())
     with pytest.raises(InputError, match=r"DATA_MY_SET.*source\.root in params/datasets/my-set\.yaml"):
@@ -387,12 +394,23 @@ def test_the_test_files_alone_are_enough_to_read_the_test_split(tmp_path):
     assert (faces.split, faces.subsets, faults) == (["test"], [()], [])
 
 
-def test_the_folder_may_be_hrnets_own_one_above(tmp_path):
-    (tmp_path / "wflw").mkdir()
-    source = sections.Source(root=None, folder="wflw", form="csv", csv=form())
-    assert sources.images_folder("wflw", tmp_path, source) == tmp_path / "images"
-    (tmp_path / "wflw/test.csv").touch()
-    assert sources.images_folder("wflw", tmp_path, source) == tmp_path / "wflw/images"
+@pytest.mark.parametrize(
+    ("described", "file"),
+    [
+        ({"form": "csv", "csv": form()}, "test.csv"),
+        ({"form": "pts", "pts": sections.PtsForm(images="images", train=[], test=["ibug"])}, "images/ibug/a.pts"),
+        ({"form": "mat", "mat": MAT}, "COFW_test_color.mat"),
+    ],
+)
+def test_the_folder_may_be_hrnets_own_one_above(tmp_path, described, file):
+    source = sections.Source(root=None, folder="inner", **described)
+    assert places.locate("any", source, tmp_path) == tmp_path
+    path = tmp_path / "inner" / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert places.locate("any", source, tmp_path) == tmp_path / "inner"
+    if source.form == "csv":
+        assert places.images_folder("any", tmp_path, source) == tmp_path / "inner/images"
 
 
 def test_an_empty_split_is_refused(tmp_path):

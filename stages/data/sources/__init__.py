@@ -7,14 +7,13 @@ A reader module has three functions of its form's parameters: `files` (the annot
 import os
 from pathlib import Path
 
-from stages.data import download
 from stages.data.faces import Faces
+from stages.data.places import locate, variable
 from stages.data.sources import csv_files, drawn, lists, mat, pts
 from stages.errors import InputError, refuse
 
 SPLITS = ("train", "test")  # what a source knows; val is carved out of train later
 _READERS = {"demo": drawn, "csv": csv_files, "lists": lists, "pts": pts, "mat": mat}
-_MAKES_IMAGES = ("demo", "mat")
 
 
 def read(
@@ -23,7 +22,7 @@ def read(
     """The faces of `splits`, and the faults of the rows that are left out.
 
     `dataset` holds the sections about, source and landmarks of params.dataset(name, …); `root` is where its files are
-    (params.data_root). A form that makes its images writes them to out/images. With source.partial, files of subsets
+    (places.data_root). A form that makes its images writes them to out/images. With source.partial, files of subsets
     may be absent. Raises `InputError` where others are, saying what was found and how to get the rest.
     """
     source, count = dataset.source, dataset.landmarks.count
@@ -44,43 +43,12 @@ def annotations(name: str, source, root: str | Path | None, splits: tuple[str, .
     return folder or Path(), _READERS[source.form].files(_form(source, folder), folder, splits)
 
 
-def images_folder(name: str, root: str | Path | None, source) -> Path:
-    """The folder that the face table's image names start from."""
-    if source.form in _MAKES_IMAGES:
-        return Path("data/raw") / name / "images"
-    return locate(name, source, root) / getattr(source, source.form).images
-
-
-def locate(name: str, source, root: str | Path | None) -> Path | None:
-    """The folder that holds the dataset's files; None where it needs none. Raises `InputError` where none is named.
-
-    An archive or a URL is unpacked under data/downloads once, of the repository that owns the pipeline.
-    """
-    if source.form == "demo":
-        return None
-    if root is None:
-        raise InputError(
-            f"{name}: nobody has said where its files lie. Set the environment variable {_variable(name)}, or "
-            f"source.root in params/datasets/{name}.yaml, to their folder, their archive or its URL."
-        )
-    store = Path(os.environ.get("DVC_ROOT", "")) / "data/downloads" / name
-    folder = download.obtain(root, store, source.sha256)
-    inner = [folder / source.folder] if source.folder else []
-    inner += [entry for entry in folder.glob("*/") if entry.is_dir()] if folder.parent == store else []
-    form, files = getattr(source, source.form), _READERS[source.form].files
-    return next((each for each in inner if any((each / f).is_file() for f in files(form, each, SPLITS))), folder)
-
-
 def _form(source, folder: Path | None):
     """The form's parameters; of partial data without the subsets whose files are absent."""
     form = getattr(source, source.form)
     if not source.partial or source.form not in ("csv", "lists"):
         return form
     return form.model_copy(update={"subsets": {k: v for k, v in form.subsets.items() if (folder / v).is_file()}})
-
-
-def _variable(name: str) -> str:
-    return f"DATA_{name.upper().replace('-', '_')}"
 
 
 def _require(name: str, dataset, folder: Path, splits: tuple[str, ...]) -> None:
@@ -95,6 +63,6 @@ def _require(name: str, dataset, folder: Path, splits: tuple[str, ...]) -> None:
     raise InputError(
         f"{name}: {len(missing)} of its files are missing from {folder}: {', '.join(missing[:20])}; "
         f"{there if folder.is_dir() else 'there is no such folder'}.\n"
-        f"Where they lie is set by the environment variable {_variable(name)}, or source.root in "
+        f"Where they lie is set by the environment variable {variable(name)}, or source.root in "
         f"params/datasets/{name}.yaml. How to get them: {dataset.about.obtain}"
     )
