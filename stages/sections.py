@@ -183,23 +183,35 @@ class Target(Section):
 
 
 class Augment(Section):
-    """Drawn anew for each face and epoch."""
+    """Drawn anew for each face and epoch. A share is the probability that a face gets it."""
 
     scale: Annotated[float, Field(ge=0, lt=1)]  # factor from U(1 - scale, 1 + scale)
     rotation: Annotated[float, Field(ge=0, le=180)]  # degrees from U(-rotation, rotation) …
     rotation_share: Share  # … with this probability
     shift: Annotated[float, Field(ge=0, lt=1)]  # of the input's side, from U(-shift, shift) in x and in y
     flip: Share
+    grey: Share  # colours taken out
+    light: Share  # gamma, brightness and contrast
+    blur: Share  # Gaussian
+    noise: Share  # Gaussian, independent per pixel and channel
+    occlusion: Share  # a patch of one colour or of noise over part of the face
 
 
 class Train(Section):
-    loss: Literal["mse"]
-    optimizer: Literal["adam"]
+    loss: Literal["mse", "awing", "smooth_l1"]
+    optimizer: Literal["adam", "adamw"]
+    weight_decay: Annotated[float, Field(ge=0)]
     lr: Positive
     epochs: Count
-    milestones: list[Count]  # epochs after which the learning rate is × gamma
+    schedule: Literal["steps", "cosine"]
+    milestones: list[Count]  # of steps: epochs after which the learning rate is × gamma
     gamma: Positive
-    batch: Count
+    warmup: Annotated[float, Field(ge=0)]  # epochs in which the learning rate rises linearly from 0
+    average: Annotated[float, Field(ge=0, lt=1)]  # decay of the weights' exponential moving average; 0: none
+    batch: Count  # over all processes
+    sync_norm: bool  # batch norm over all processes instead of each alone
+    precision: Literal["fp32", "bf16"]  # of the network's forward and backward pass
+    compile: bool  # torch.compile on a GPU
     seed: Annotated[int, Field(ge=0)]
     choose: Literal["best", "last"]  # the epoch kept: the best on val, or the last
 

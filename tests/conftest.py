@@ -27,8 +27,10 @@ TOY_RECIPE = """
 model: {width: 4, stem: 8, bottlenecks: 1, modules: [1, 1, 1], blocks: 1}
 input: {size: 64, box: 1.25, stretch: false}
 target: {sigma: 1.5, rounding: exact}
-augment: {scale: 0.25, rotation: 30, rotation_share: 0.6, shift: 0.0, flip: 0.5}
-train: {loss: mse, optimizer: adam, lr: 0.01, epochs: 4, milestones: [3], gamma: 0.1, batch: 8, seed: 1, choose: best}
+augment: {scale: 0.25, rotation: 30, rotation_share: 0.6, shift: 0.0, flip: 0.5,
+  grey: 0, light: 0, blur: 0, noise: 0, occlusion: 0}
+train: {loss: mse, optimizer: adam, weight_decay: 0, lr: 0.01, epochs: 4, schedule: steps, milestones: [3], gamma: 0.1,
+  warmup: 0, average: 0, batch: 8, sync_norm: false, precision: fp32, compile: false, seed: 1, choose: best}
 init: {weights: null}
 evaluate: {protocol: exact, flip_test: false, batch: 8}
 """
