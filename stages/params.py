@@ -115,7 +115,13 @@ def recipe(name: str, dataset: str, *sections: str) -> Any:
         if not isinstance(values, dict) or section not in content:
             raise InputError(f"{path}: datasets.{dataset}.{section}: unknown section")
         content[section] = content[section] | values
-    return Sections(**_sections(path, RECIPE, content, sections))
+    found = Sections(**_sections(path, RECIPE, content, sections))
+    if {"input", "evaluate"} <= {*sections} and found.evaluate.protocol == "paper":
+        published = {"size": 256, "box": 1.25}
+        wrong = {key: value for key in published if (value := getattr(found.input, key)) != published[key]}
+        faults = [f"input.{key} is {value}, and protocol paper has {published[key]}" for key, value in wrong.items()]
+        refuse(faults, str(path), "Change input, or set evaluate.protocol to exact.")
+    return found
 
 
 def whole_dataset(name: str) -> dict[str, Any]:

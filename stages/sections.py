@@ -107,6 +107,9 @@ class Source(Section):
     pts: PtsForm | None = None
     mat: MatForm | None = None
     counts: Counts = Counts()
+    # protocol paper: whether its loader's shrinking of big images stretched their contrast too, as it did to the sets
+    # read from CSV (floats by then) and not to COFW (still bytes)
+    shrink_stretches: bool = True
 
     @model_validator(mode="after")
     def _form_is_described(self) -> "Source":
@@ -217,15 +220,28 @@ class Train(Section):
 
 
 class Init(Section):
-    """The weights that training starts from; null: drawn at random."""
+    """The weights that training starts from: a file or a URL of the published ImageNet weights, or of landmarks."""
 
-    weights: str | None
+    weights: str | None  # a path starts from the repository; null: drawn at random
+    sha256: Sha256 | None = None  # of the file; without it DVC does not notice that the file has changed
+
+    @model_validator(mode="after")
+    def _a_url_is_pinned(self) -> "Init":
+        if self.weights and self.weights.startswith(("http://", "https://")) and not self.sha256:
+            raise ValueError("sha256 is needed with a URL, so that everyone starts from the same file")
+        return self
 
 
 class Evaluate(Section):
     protocol: Literal["exact", "paper"]
     flip_test: bool
     batch: Count
+
+    @model_validator(mode="after")
+    def _the_paper_has_no_flip_test(self) -> "Evaluate":
+        if self.protocol == "paper" and self.flip_test:
+            raise ValueError("protocol paper has no flip test: set flip_test to false")
+        return self
 
 
 # ---- which models a file holds
