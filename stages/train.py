@@ -1,6 +1,7 @@
 """Train HRNet on a dataset's crops with a recipe.
 
     python -m stages.train demo-quick
+    torchrun --standalone --nproc-per-node 8 -m stages.train demo-quick
 
 Reads data/crops/<dataset>/{train,val}, writes models/<experiment>: model.safetensors, model.json and history.csv.
 A run that was stopped, in whatever way, goes on from its last checkpoint (.training/) to the same weights.
@@ -8,6 +9,7 @@ A run that was stopped, in whatever way, goes on from its last checkpoint (.trai
 
 import argparse
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from stages.data.crops import Crops, read_crops
 from stages.data.files import atomic_folder
 from stages.data.geometry import flip_order
 from stages.measure.metrics import face_errors, normalisers
-from stages.model import checkpoint, fit, hrnet
+from stages.model import checkpoint, distributed, fit, hrnet
 from stages.model.predict import Batches, predict
 
 
@@ -60,6 +62,14 @@ def validation(crops: Crops, recipe, dataset):
     return validate
 
 
+def only_training_of(name: str) -> FileLock:
+    """The lock that a second training of one experiment is refused by; it goes with the process that holds it."""
+    try:
+        return FileLock(Path(".training") / f"{name}.lock").acquire(timeout=0)
+    except Timeout:
+        raise errors.InputError(f"another process is training {name} here: wait for it, or stop it.") from None
+
+
 def main(name: str) -> None:
     experiment = params.experiment(name)
     dataset = params.dataset(experiment.dataset, "landmarks", "normalisers")
@@ -88,21 +98,22 @@ def main(name: str) -> None:
         "params": provenance.short_hash([dataset.plain(), recipe.plain()]),
         "code": provenance.code_hash("train"),
     }
-    made_by = provenance.environment() | {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    }
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    made_by = provenance.environment() | {"device": gpu, "processes": distributed.world()}
     identity = provenance.identify(name)
     work = Path(".training") / f"{name}-{provenance.short_hash([made_of, identity.hashes['data']])[:16]}"
     work.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(Path(".training") / f"{name}.lock").acquire(timeout=0)
-    except Timeout:
-        raise errors.InputError(f"another process is training {name} here: wait for it, or stop it.") from None
-    with lock, tracking.track(
-        name, identity.fingerprint, "train", params=identity.parameters, tags=identity.tags() | made_by,
-        data=tracking.DataInput(experiment.dataset, identity.hashes["data"], str(folder), "training", len(train)),
-        system_metrics=True,
-    ) as run:  # fmt: skip
+    with ExitStack() as stack:
+        run = None
+        if distributed.rank() == 0:  # it alone writes and logs
+            stack.enter_context(only_training_of(name))
+            data = (experiment.dataset, identity.hashes["data"], str(folder), "training", len(train))
+            run = stack.enter_context(tracking.track(
+                name, identity.fingerprint, "train", params=identity.parameters, tags=identity.tags() | made_by,
+                data=tracking.DataInput(*data), system_metrics=True,
+            ))  # fmt: skip
+        distributed.join(fit.device())
+        stack.callback(distributed.leave)
 
         def epoch_done(epoch: int, metrics: dict[str, float], seconds: float) -> None:
             figures = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
@@ -113,9 +124,11 @@ def main(name: str) -> None:
             model, examples, recipe, validate=validation(val, recipe, dataset),
             checkpoint=work / "last.pt", epoch_done=epoch_done,
         )  # fmt: skip
-        chosen = {"epoch": state.epoch}
+        if run is None:
+            return
+        chosen, result = {"epoch": state.epoch}, state.result
         if recipe.train.choose == "best":
-            model.load_state_dict(state.best["model"])
+            result.load_state_dict(state.best["model"])
             chosen = {"epoch": state.best["epoch"], "val/nme": state.best["nme"]}
         description = {
             "input": recipe.input.model_dump(),
@@ -123,12 +136,13 @@ def main(name: str) -> None:
             "training": {"epochs": recipe.train.epochs, "seed": recipe.train.seed, **made_of, **made_by},
         }
         with atomic_folder(Path("models") / name) as out:
-            checkpoint.save(out, model, description)
+            checkpoint.save(out, result, description)
             pd.DataFrame(state.history).to_csv(out / "history.csv", index=False)
         run.artifact(Path("models") / name / "model.safetensors", "model")
         run.artifact(Path("models") / name / "model.json", "model")
         run.mark("train")
-        shutil.rmtree(work)
+        for left in work.parent.glob(f"{name}-{'[0-9a-f]' * 16}"):  # of this training and of earlier parameters
+            shutil.rmtree(left)
     print(f"models/{name}: epoch {chosen['epoch']} of {recipe.train.epochs}; MLflow run {run.name}")
 
 
@@ -136,4 +150,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", help="a name in params/pipeline.yaml")
     arguments = parser.parse_args()
+    distributed.relaunch("stages.train", [arguments.experiment])
     errors.run(lambda: main(arguments.experiment))

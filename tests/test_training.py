@@ -14,7 +14,7 @@ from stages import params
 from stages.data.crops import read_crops
 from stages.data.geometry import flip_order
 from stages.errors import InputError
-from stages.model import fit, hrnet
+from stages.model import fit, hrnet, optimise
 from stages.model.predict import Batches
 
 
@@ -106,7 +106,7 @@ def test_batches_hold_every_face_once_and_are_even():
 
 def test_the_learning_rate_falls_after_its_milestones():
     recipe = params.recipe("quick", "demo", "train").train
-    rates = [fit.rate(recipe, epoch) for epoch in range(recipe.epochs)]
+    rates = [optimise.rate(recipe, epoch) for epoch in range(recipe.epochs)]
     first, second = recipe.milestones
     assert rates[first - 1] == recipe.lr
     assert rates[first] == pytest.approx(recipe.lr * recipe.gamma)

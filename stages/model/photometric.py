@@ -13,30 +13,37 @@ GAMMA, GAIN, CONTRAST = 0.5, 0.35, 0.35  # exponents of e^U(-GAMMA, GAMMA); fact
 BLUR = 0.02  # the largest deviation of a blur, in sides of the image
 NOISE = 20.0  # the largest deviation of noise, in grey levels
 PATCH = (0.15, 0.45)  # a patch's sides, in sides of the image
+ROUGH = 60.0  # the deviation of a patch that is not of one colour, in grey levels
 
 
-def change(images: Tensor, augment, random: torch.Generator) -> Tensor:
-    """The images after the changes of a recipe's section `augment`, in 0 … 255."""
-    n = len(images)
-    drawn = torch.rand(n, 5, generator=random)
-    amount = torch.rand(n, 8, generator=random)
+def draw(n: int, random: torch.Generator) -> Tensor:
+    """(n, 20) from U(0, 1): all that is drawn for n faces, but for the grain of their noise."""
+    return torch.rand(n, 20, generator=random)
+
+
+def change(images: Tensor, augment, drawn: Tensor, seed: int) -> Tensor:
+    """The images after the changes of a recipe's section `augment`, in 0 … 255.
+
+    drawn: (n, 20) on the CPU, from `draw`. seed: of the noise, which is made where the images are.
+    """
     shares = (augment.grey, augment.light, augment.blur, augment.noise, augment.occlusion)
     steps = (_grey, _light, _blur, _noise, _cover)
+    grain = torch.Generator(images.device).manual_seed(seed)
     for place, (share, step) in enumerate(zip(shares, steps, strict=True)):
         chosen = torch.nonzero(drawn[:, place] < share).flatten()
         if len(chosen):
             rows = chosen.to(images.device, non_blocking=True)
-            part = step(images[rows], amount[chosen].to(images.device, non_blocking=True), random)
-            images = images.index_copy(0, rows, part)
+            amount = drawn[chosen, len(steps) :].to(images.device, non_blocking=True)
+            images = images.index_copy(0, rows, step(images[rows], amount, grain))
     return images
 
 
-def _grey(images: Tensor, amount: Tensor, random: torch.Generator) -> Tensor:
+def _grey(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
     weights = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
     return (images * weights).sum(1, keepdim=True).expand_as(images)
 
 
-def _light(images: Tensor, amount: Tensor, random: torch.Generator) -> Tensor:
+def _light(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
     spread = 2 * amount[:, :3, None, None, None] - 1  # (n, 3, 1, 1, 1)
     gamma, gain, contrast = (spread[:, i] for i in range(3))
     lit = (images / 255).pow(torch.exp(GAMMA * gamma)) * (255 * (1 + GAIN * gain))
@@ -44,7 +51,7 @@ def _light(images: Tensor, amount: Tensor, random: torch.Generator) -> Tensor:
     return ((lit - middle) * (1 + CONTRAST * contrast) + middle).clamp(0, 255)
 
 
-def _blur(images: Tensor, amount: Tensor, random: torch.Generator) -> Tensor:
+def _blur(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
     n, channels, size, _ = images.shape
     reach = max(1, round(2 * BLUR * size))
     sigma = (0.1 + 0.9 * amount[:, 3:4]) * BLUR * size
@@ -57,25 +64,21 @@ def _blur(images: Tensor, amount: Tensor, random: torch.Generator) -> Tensor:
     return flat.reshape(images.shape)
 
 
-def _noise(images: Tensor, amount: Tensor, random: torch.Generator) -> Tensor:
-    return (images + NOISE * amount[:, 4, None, None, None] * _normal(images, random)).clamp(0, 255)
+def _noise(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
+    return (images + NOISE * amount[:, 4, None, None, None] * _normal(images, grain)).clamp(0, 255)
 
 
-def _cover(images: Tensor, amount: Tensor, random: torch.Generator) -> Tensor:
-    n, _, size, _ = images.shape
+def _cover(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
+    size = images.shape[-1]
     low, high = PATCH
-    corner = torch.rand(n, 7, generator=random).to(images.device, non_blocking=True)
-    sides = (low + (high - low) * corner[:, :2]) * size
-    start = corner[:, 2:4] * size - sides / 2
+    sides = (low + (high - low) * amount[:, 5:7]) * size
+    start = amount[:, 7:9] * size - sides / 2
     axis = torch.arange(size, device=images.device)
     inside = (axis >= start[:, :, None]) & (axis < (start + sides)[:, :, None])  # (n, 2, s)
     mask = (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None]
-    grain = torch.where(amount[:, 5, None, None, None] < 0.5, 0.0, 60.0) * _normal(images, random)
-    return torch.where(mask, (255 * corner[:, 4:7, None, None] + grain).clamp(0, 255), images)
+    rough = torch.where(amount[:, 9, None, None, None] < 0.5, 0.0, ROUGH) * _normal(images, grain)
+    return torch.where(mask, (255 * amount[:, 10:13, None, None] + rough).clamp(0, 255), images)
 
 
-def _normal(images: Tensor, random: torch.Generator) -> Tensor:
-    """Normal noise made on the images' device, from a seed that the CPU's generator gives."""
-    seed = int(torch.randint(2**62, (), generator=random))
-    local = torch.Generator(images.device).manual_seed(seed)
-    return torch.randn(images.shape, generator=local, device=images.device)
+def _normal(images: Tensor, grain: torch.Generator) -> Tensor:
+    return torch.randn(images.shape, generator=grain, device=images.device)

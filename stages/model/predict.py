@@ -20,6 +20,7 @@ class Batches:
         self.times = augment.pool_times(images.shape[1], context, of.size, of.box)
         self.images = augment.pool(images, self.times)
         self.context, self.size, self.box, self.stretch = context, of.size, of.box, of.stretch
+        self.resident: Tensor | bool | None = None  # on the GPU; False where it does not fit
 
     def __len__(self) -> int:
         return len(self.images)
@@ -28,9 +29,17 @@ class Batches:
         """(n, 2, 3) float64 input px → px of `images`, not augmented."""
         return augment.plain_windows(n, self.images.shape[1], self.context, self.size, self.box)
 
-    def sample(self, pixels: Tensor, windows: Tensor) -> Tensor:
-        """(n, 3, size, size) float32 as the network reads it: `pixels` (n, S, S, 3) uint8 seen through `windows`."""
-        images = augment.warp(pixels, windows, self.size)
+    def pixels(self, rows: slice | np.ndarray, device: torch.device) -> Tensor:
+        """(n, S, S, 3) uint8 of some faces. A GPU holds them all from the first call on, where half its memory will."""
+        if device.type == "cuda" and self.resident is None:
+            fits = self.images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
+            self.resident = torch.from_numpy(np.array(self.images)).to(device) if fits else False
+        if isinstance(self.resident, Tensor):
+            return self.resident[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(device)]
+        return torch.from_numpy(np.array(self.images[rows])).to(device)
+
+    def finish(self, images: Tensor) -> Tensor:
+        """Sampled windows (n, 3, size, size) in 0 … 255 as the network reads them."""
         images = augment.normalise(paper.stretch(images) if self.stretch else images)
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -80,9 +89,9 @@ def predict(
 
     @torch.inference_mode()
     def work(part: slice) -> tuple[np.ndarray, np.ndarray]:
-        pixels = torch.from_numpy(np.array(faces.images[part])).to(device)
+        pixels = faces.pixels(part, device)
         windows = faces.windows(len(pixels))
-        images = faces.sample(pixels, windows)
+        images = faces.finish(augment.warp(pixels, windows, faces.size))
         maps = model(images).float()
         if mirror is not None:
             maps = (maps + heatmap.flip_maps(model(images.flip(-1)).float(), mirror)) / 2
