@@ -36,6 +36,7 @@ def run(main: Callable[[], object]) -> None:
     """Run a stage's `main` and end the process: 0, 1 with one clear message, 130 after Ctrl-C, 143 after SIGTERM."""
 
     def stop(signum, frame):
+        signal.signal(signum, signal.SIG_IGN)  # a second one would break into the tidying up
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
@@ -45,7 +46,7 @@ def run(main: Callable[[], object]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, Stopped) as stopped:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130 if isinstance(stopped, KeyboardInterrupt) else 143)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""

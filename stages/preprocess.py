@@ -8,12 +8,9 @@ an image after this stage.
 
 import argparse
 import hashlib
-import os
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -23,6 +20,7 @@ from stages.data import crops, places
 from stages.data.faces import SPLITS, Faces, read_faces
 from stages.data.files import atomic_folder, require_space
 from stages.data.images import read_image
+from stages.data.pool import processes
 
 
 def assign_val(faces: Faces, checksums: dict[str, str], share: float) -> Faces:
@@ -42,15 +40,16 @@ def cut_image(
     folder: Path, image: str, sha256: str, rows: list[tuple[str, int, np.ndarray]], out: Path, size: int
 ) -> str:
     """Cut all faces of one image into the arrays under `out`; rows are (split, row, crop → image). '' or a fault."""
-    cv2.setNumThreads(1)  # the processes share the cores
     try:
         if hashlib.sha256((folder / image).read_bytes()).hexdigest() != sha256:
-            return f"{image}: changed since it was fetched; run dvc repro --force on the fetch stage"
+            return f"{folder / image}: changed since it was fetched; get it back, or fetch again (dvc repro --force)"
         pixels = read_image(folder / image)
     except errors.InputError as error:
         return str(error)
     except FileNotFoundError:
-        return f"{image}: missing, and it was there when it was fetched"
+        return f"{folder / image}: missing, and it was there when it was fetched"
+    except OSError as error:
+        return f"{folder / image}: cannot be read ({error.strerror})"
     for split, row, to_image in rows:
         array = np.load(out / f"{split}.npy", mmap_mode="r+")
         array[row] = crops.cut(pixels, to_image, size)
@@ -60,17 +59,18 @@ def cut_image(
 def main(name: str) -> None:
     dataset = params.dataset(name, "source", "crops")
     raw, size = Path("data/raw") / name, dataset.crops.size
+    faces = read_faces(raw / "faces.parquet")
     table = pd.read_csv(raw / "checksums.csv")
     checksums = dict(zip(table["image"], table["sha256"], strict=True))
     folder = places.images_folder(name, places.data_root(name, dataset.source), dataset.source)
-    faces = assign_val(read_faces(raw / "faces.parquet"), checksums, dataset.crops.val_share)
+    faces = assign_val(faces, checksums, dataset.crops.val_share)
 
     test, train = ({checksums[image] for image in faces.of(split).image} for split in ("test", "train"))
     if twice := test & train:
         print(f"warning: {len(twice)} images of test stand in train too; results on them say little", flush=True)
     target = Path("data/crops") / name
-    require_space(target, len(faces) * size * size * 3, f"cutting {len(faces)} crops of {size} px")
-    with atomic_folder(target) as out:
+    with atomic_folder(target) as out:  # which removes what a killed run left, before space is counted
+        require_space(target, len(faces) * size * size * 3, f"cutting {len(faces)} crops of {size} px")
         work: dict[str, list] = defaultdict(list)
         for split in SPLITS:
             part = faces.of(split)
@@ -79,11 +79,11 @@ def main(name: str) -> None:
             crops.reserve(out / f"{split}.npy", len(part), size)
             for row, image in enumerate(part.image):
                 work[image].append((split, row, to_image[row]))
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        with processes() as pool:
             jobs = [
                 pool.submit(cut_image, folder, image, checksums[image], rows, out, size) for image, rows in work.items()
             ]
-            faults = [job.result() for job in tqdm(jobs, desc=f"cut {name}", unit="image", mininterval=1)]
+            faults = [job.result() for job in tqdm(jobs, desc=f"cut {name}", unit="image", disable=None)]
         errors.refuse([f for f in faults if f], f"the images in {folder}", "Nothing was written. Mend or replace them.")
     counts = ", ".join(f"{faces.split.count(split)} {split}" for split in SPLITS)
     print(f"{target}: {counts} faces at {size} px")

@@ -1,19 +1,39 @@
-"""A process per core, each of which ends with the process that started it, even if that is killed."""
+"""A process per core. None outlives the process that started it, however that ends."""
 
+import multiprocessing
 import os
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 import cv2
 
+PATIENCE = 0.5  # seconds for what a worker has begun
 
-def processes() -> ProcessPoolExecutor:
-    """Workers that share the cores: OpenCV has one thread in each."""
-    return ProcessPoolExecutor(os.cpu_count(), initializer=_begin, initargs=(os.getpid(),))
+
+@contextmanager
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Workers that share the cores: OpenCV has one thread in each. An exception ends them at once, with their jobs."""
+    pool = ProcessPoolExecutor(os.cpu_count(), initializer=_begin, initargs=(os.getpid(),))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + PATIENCE
+        for worker in multiprocessing.active_children():
+            worker.join(max(0, deadline - time.monotonic()))
+            worker.terminate()  # one that hangs in a read of a dead file system would never end
+        raise
+    finally:
+        pool.shutdown()
 
 
 def _begin(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all, and the parent says what becomes of it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -1,0 +1,65 @@
+"""The preprocess stage, stopped half-way: nothing half-written, no process left, the same command makes it whole."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Project
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@contextmanager
+def half_way(project: Project) -> Iterator[tuple[subprocess.Popen, list[psutil.Process]]]:
+    """A preprocess one of whose images never comes, as from a file server that hangs; and its workers."""
+    image = project.folder / "toy/images/train7.png"
+    kept = image.rename(image.with_suffix(".kept"))
+    os.mkfifo(image)
+    process = project.start("python", "-m", "stages.preprocess", "toy")
+    try:
+        deadline = time.monotonic() + 30
+        while not (workers := psutil.Process(process.pid).children()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)  # all the others are cut
+        yield process, workers
+    finally:
+        process.kill()
+        process.communicate()
+        kept.replace(image)
+
+
+def test_a_killed_preprocess_takes_its_processes_along_and_is_healed(cut_project):
+    crops = cut_project.folder / "data/crops"
+    before = contents(crops / "toy")
+    with half_way(cut_project) as (process, workers):
+        assert workers
+        process.kill()
+        assert psutil.wait_procs(workers, timeout=5)[1] == []
+        assert contents(crops / "toy") == before, "the crops of the last run are whole"
+        assert len(os.listdir(crops)) == 2
+    cut_project.stage("preprocess", "toy")
+    assert os.listdir(crops) == ["toy"]
+    assert contents(crops / "toy") == before
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("kill", [os.kill, os.killpg], ids=["it alone", "its group"])
+def test_a_preprocess_that_is_stopped_ends_within_two_seconds_and_leaves_nothing(cut_project, how, status, kill):
+    crops = cut_project.folder / "data/crops"
+    before = contents(crops)
+    with half_way(cut_project) as (process, workers):
+        kill(process.pid, how)
+        printed, _ = process.communicate(timeout=2)
+        assert process.returncode == status
+        assert psutil.wait_procs(workers, timeout=0.1)[1] == []
+    assert "stopped" in printed
+    assert "Traceback" not in printed
+    assert contents(crops) == before
