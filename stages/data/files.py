@@ -22,13 +22,13 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _told(error: OSError, path: Path) -> InputError | OSError:
+def _told(error: OSError, path: Path, temporary: Path) -> InputError | OSError:
     """A full disk in the user's words; any other error as it is."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or path.parent.suffix == ".tmp":  # whose owner will tell
         return error
-    free = shutil.disk_usage(_existing(path)).free
+    written = sum(each.stat().st_blocks * 512 for each in (temporary, *temporary.rglob("*")) if each.is_file())
     return InputError(
-        f"the disk is full: {path} could not be written ({free / 2**20:.0f} MiB are free). "
+        f"the disk is full: {path} needs more than the {written / 2**20:.1f} MiB that could be written. "
         "Nothing half-written was left; free some space and run the same command again."
     )
 
@@ -54,7 +54,7 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
-        raise _told(error, path) from error
+        raise _told(error, path, temporary) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -66,21 +66,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{path.name}.*.tmp"):  # what a killed run left
         shutil.rmtree(stale, ignore_errors=True)
-    temporary = _temporary(path)
+    temporary, former = _temporary(path), _temporary(path).with_suffix(".former.tmp")
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
+        for each in (*temporary.rglob("*"), temporary):
+            _sync(each)
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, former)  # removing it takes long enough to be killed half-way
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
-        raise _told(error, path) from error
+        raise _told(error, path, temporary) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if former.exists() and not path.exists():
+            os.replace(former, path)
+        for each in (temporary, former):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
@@ -88,6 +90,6 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(_existing(Path(folder).resolve())).free
     if free < needed:
         raise InputError(
-            f"{what} needs {needed / 2**20:.0f} MiB in {folder}, and {free / 2**20:.0f} MiB are free: "
+            f"{what} needs {needed / 2**20:.1f} MiB in {folder}, and {free / 2**20:.1f} MiB are free: "
             "free some space or point the folder at a larger disk, then run the same command again."
         )

@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.data.faces import Faces, join
+from stages.data.files import require_space
 from stages.data.pool import processes
 from stages.data.sources.assemble import split_faces
 
@@ -24,6 +25,8 @@ def read(form, root: None, out: Path, count: int, splits: tuple[str, ...]) -> tu
     """Draw the faces of `form` (sections.DemoForm) into out/images; no fault is possible."""
     jobs = [(form.seed, split, index, form.size, out / "images") for split in splits
             for index in range(getattr(form, split))]  # fmt: skip
+    # a byte a pixel is the most that such a PNG takes
+    require_space(out.parent, len(jobs) * form.size**2, f"drawing {len(jobs)} faces of {form.size} px")
     for split in splits:
         (out / "images" / split).mkdir(parents=True, exist_ok=True)
     with processes() as pool:
