@@ -110,11 +110,7 @@ def recipe(name: str, dataset: str, *sections: str) -> Any:
     """The named sections of params/recipes/<name>.yaml, with what its section `datasets` says for this dataset."""
     path = PARAMS / "recipes" / f"{name}.yaml"
     content = _read(path)
-    special = (content.pop("datasets", None) or {}).get(dataset, {})
-    for section, values in special.items():
-        if not isinstance(values, dict) or section not in content:
-            raise InputError(f"{path}: datasets.{dataset}.{section}: unknown section")
-        content[section] = content[section] | values
+    _specialise(content, dataset, path)
     found = Sections(**_sections(path, RECIPE, content, sections))
     if {"input", "evaluate"} <= {*sections} and found.evaluate.protocol == "paper":
         published = {"size": 256, "box": 1.25}
@@ -122,6 +118,22 @@ def recipe(name: str, dataset: str, *sections: str) -> Any:
         faults = [f"input.{key} is {value}, and protocol paper has {published[key]}" for key, value in wrong.items()]
         refuse(faults, str(path), "Change input, or set evaluate.protocol to exact.")
     return found
+
+
+def _specialise(content: dict[str, Any], dataset: str, path: Path) -> None:
+    """Lay what `datasets` says for this dataset over the other sections; refuse what could never be laid anywhere."""
+    special, faults = content.pop("datasets", None) or {}, []
+    if not isinstance(special, dict) or not all(isinstance(values, dict) for values in special.values()):
+        raise InputError(f"{path}: datasets holds, for a dataset's name, sections as the recipe has them.")
+    for name, sections in special.items():
+        if not (PARAMS / "datasets" / f"{name}.yaml").is_file():
+            faults.append(f"datasets.{name}: there is no such dataset")
+        for section, values in sections.items():
+            if not isinstance(values, dict) or not isinstance(content.get(section), dict):
+                faults.append(f"datasets.{name}.{section}: unknown section, or one without keys")
+            elif name == dataset:
+                content[section] = content[section] | values
+    refuse(faults, str(path), f"The recipe's sections are {', '.join(RECIPE)}; the datasets stand in params/datasets.")
 
 
 def whole_dataset(name: str) -> dict[str, Any]:

@@ -101,6 +101,25 @@ def test_a_recipe_can_differ_for_one_dataset(folder):
     assert params.recipe("quick", "lfpw", "train").train.lr != 0.5
 
 
+@pytest.mark.parametrize(
+    ("special", "message"),
+    [
+        (["demo"], "datasets holds, for a dataset's name, sections"),
+        ({"demo": None}, "datasets holds, for a dataset's name, sections"),
+        ({"demo": {"train": 3}}, "datasets.demo.train: unknown section, or one without keys"),
+        ({"lfpw": {"training": {"lr": 0.5}}}, "datasets.lfpw.training: unknown section"),
+        ({"wlfw": {"train": {"lr": 0.5}}}, "datasets.wlfw: there is no such dataset"),
+        ({"demo": {"train": {"rate": 0.5}}}, "train.rate: unknown key"),
+    ],
+)
+def test_a_wrong_difference_for_one_dataset_is_refused(folder, special, message):
+    folder("recipes/quick.yaml", "datasets", special)
+    with pytest.raises(InputError) as error:
+        params.recipe("quick", "demo", "train")
+    assert "quick.yaml" in str(error.value)
+    assert message in str(error.value)
+
+
 def test_numbers_are_read_as_yaml_1_2_writes_them(tmp_path, monkeypatch):
     text = (ROOT / "params/recipes/quick.yaml").read_text()
     (tmp_path / "recipes").mkdir()
