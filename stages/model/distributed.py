@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 LAUNCHER = "LANDMARKS_LAUNCHER"  # such as: torchrun --standalone --nproc-per-node 8
@@ -78,6 +77,18 @@ def wait() -> None:
         distributed.barrier()
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, through which gradients flow: each process's loss depends on every part."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor) -> Tensor:
+        return total(values.clone())
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return total(gradient.contiguous())
+
+
 class SyncNorm(nn.BatchNorm2d):
     """Batch norm over the faces of all processes, on any device (torch's own needs a GPU)."""
 
@@ -85,7 +96,7 @@ class SyncNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         count = torch.tensor([x.numel() / x.shape[1]], dtype=x.dtype, device=x.device)
-        sums = all_reduce(torch.cat([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3)), count]))
+        sums = _Sum.apply(torch.cat([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3)), count]))
         n, c = sums[-1], x.shape[1]
         mean, square = sums[:c] / n, sums[c:-1] / n
         variance = square - mean * mean

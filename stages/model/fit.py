@@ -166,7 +166,8 @@ def fit(
     state = State(model, optimise.optimizer(model, train), average)
     if distributed.from_first(checkpoint.exists()):
         state.load(checkpoint)
-        print(f"going on after epoch {state.epoch}, step {state.step} ({checkpoint})", flush=True)
+        if distributed.rank() == 0:
+            print(f"going on after epoch {state.epoch}, step {state.step} ({checkpoint})", flush=True)
     network = distributed.spread(model, on, train.sync_norm)
     if train.compile and on.type == "cuda":
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
