@@ -22,6 +22,19 @@ from stages.data.files import atomic_folder, require_space
 from stages.data.images import read_image
 from stages.data.pool import processes
 
+FAR = 10  # a crop that many times as wide as its image shows no face
+
+
+def read_checksums(path: Path, faces: Faces) -> dict[str, str]:
+    """The SHA-256 of every image of the faces, as fetch found it. Raises `InputError` where the file lacks one."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("image")["sha256"].to_dict()
+        return {image: table[image] for image in faces.image}
+    except (FileNotFoundError, KeyError, ValueError):
+        raise errors.InputError(
+            f"{path} is missing, damaged or of other faces: run dvc repro --force on the fetch stage."
+        ) from None
+
 
 def assign_val(faces: Faces, checksums: dict[str, str], share: float) -> Faces:
     """Move a share of the training images to val, chosen by a hash of their content.
@@ -36,32 +49,45 @@ def assign_val(faces: Faces, checksums: dict[str, str], share: float) -> Faces:
     return faces
 
 
+def window_fault(to_image: np.ndarray, size: int, height: int, width: int) -> str:
+    """Why the window of `size` px under `to_image` cannot be a face's in an image of that size, or ''."""
+    low, span = to_image[:, 2], to_image[0, 0] * size
+    if span > FAR * max(height, width):
+        return f"its crop would be {span:.0f} px wide in an image of {width}×{height} px: its scale is wrong"
+    if (low + span < 0).any() or (low > [width, height]).any():
+        return f"its box lies outside its image of {width}×{height} px"
+    return ""
+
+
 def cut_image(
-    folder: Path, image: str, sha256: str, rows: list[tuple[str, int, np.ndarray]], out: Path, size: int
-) -> str:
-    """Cut all faces of one image into the arrays under `out`; rows are (split, row, crop → image). '' or a fault."""
+    folder: Path, image: str, sha256: str, rows: list[tuple[str, str, int, np.ndarray]], out: Path, size: int
+) -> list[str]:
+    """Cut all faces of one image into the arrays under `out`; rows are (face, split, row, crop → image). The faults."""
     try:
         if hashlib.sha256((folder / image).read_bytes()).hexdigest() != sha256:
-            return f"{folder / image}: changed since it was fetched; get it back, or fetch again (dvc repro --force)"
+            return [f"{folder / image}: changed since it was fetched; get it back, or fetch again (dvc repro --force)"]
         pixels = read_image(folder / image)
     except errors.InputError as error:
-        return str(error)
+        return [str(error)]
     except FileNotFoundError:
-        return f"{folder / image}: missing, and it was there when it was fetched"
+        return [f"{folder / image}: missing, and it was there when it was fetched"]
     except OSError as error:
-        return f"{folder / image}: cannot be read ({error.strerror})"
-    for split, row, to_image in rows:
+        return [f"{folder / image}: cannot be read ({error.strerror})"]
+    faults = []
+    for face, split, row, to_image in rows:
+        if fault := window_fault(to_image, size, *pixels.shape[:2]):
+            faults.append(f"{folder / image}: face {face}: {fault}")
+            continue
         array = np.load(out / f"{split}.npy", mmap_mode="r+")
         array[row] = crops.cut(pixels, to_image, size)
-    return ""
+    return faults
 
 
 def main(name: str) -> None:
     dataset = params.dataset(name, "source", "crops")
     raw, size = Path("data/raw") / name, dataset.crops.size
     faces = read_faces(raw / "faces.parquet")
-    table = pd.read_csv(raw / "checksums.csv")
-    checksums = dict(zip(table["image"], table["sha256"], strict=True))
+    checksums = read_checksums(raw / "checksums.csv", faces)
     folder = places.images_folder(name, places.data_root(name, dataset.source), dataset.source)
     faces = assign_val(faces, checksums, dataset.crops.val_share)
 
@@ -78,13 +104,15 @@ def main(name: str) -> None:
             crops.write_index(out / f"{split}.parquet", part, to_image)
             crops.reserve(out / f"{split}.npy", len(part), size)
             for row, image in enumerate(part.image):
-                work[image].append((split, row, to_image[row]))
+                work[image].append((part.face_id[row], split, row, to_image[row]))
         with processes() as pool:
             jobs = [
                 pool.submit(cut_image, folder, image, checksums[image], rows, out, size) for image, rows in work.items()
             ]
-            faults = [job.result() for job in tqdm(jobs, desc=f"cut {name}", unit="image", disable=None)]
-        errors.refuse([f for f in faults if f], f"the images in {folder}", "Nothing was written. Mend or replace them.")
+            faults = [
+                fault for job in tqdm(jobs, desc=f"cut {name}", unit="image", disable=None) for fault in job.result()
+            ]
+        errors.refuse(faults, f"the images in {folder}", "Nothing was written. Mend or replace them.")
     counts = ", ".join(f"{faces.split.count(split)} {split}" for split in SPLITS)
     print(f"{target}: {counts} faces at {size} px")
 

@@ -274,7 +274,7 @@ def started(drawn):
 def test_a_fetch_that_is_stopped_ends_at_once_and_leaves_nothing(here):
     process = started(Path("data/raw"))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 143
+    assert process.wait(3) == 143
     assert os.listdir("data/raw") == []
 
 

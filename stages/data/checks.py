@@ -34,8 +34,8 @@ def image_checksums(folder: Path, names: list[str]) -> tuple[list[tuple[str, int
             data = path.read_bytes()
         except FileNotFoundError:
             return f"{path}: missing{_near(path, listed(path.parent))}"
-        except OSError as error:
-            return f"{path}: cannot be read ({error.strerror})"
+        except (OSError, ValueError) as error:  # of a name that no file system allows
+            return f"{path}: cannot be read ({getattr(error, 'strerror', error)})"
         fault = damage(data)
         return f"{path}: {fault}" if fault else (name, len(data), hashlib.sha256(data).hexdigest())
 
@@ -68,12 +68,17 @@ def count_faults(faces: Faces, counts, splits: tuple[str, ...]) -> list[str]:
 
 
 def normaliser_faults(faces: Faces, normalisers) -> list[str]:
-    """The faces that cannot be measured: the two points between which the official normaliser lies are one.
+    """The landmarks that `normalisers` (sections.Normalisers) names and no face has; the faces that cannot be measured.
 
-    `normalisers` is sections.Normalisers.
+    Those whose official normaliser lies between two points that are one.
     """
-    if normalisers.official == "box_side":
-        return []  # the face table allows no box without a side
+    count, faults = faces.landmarks.shape[1], []
+    for name, pair in normalisers.definitions().items():
+        named = [int(i) for one in pair for i in np.atleast_1d(one)] if name != "box_side" else []
+        faults += [f"normalisers.{name} of its params names landmark {i}, and there are {count} (0 to {count - 1})"
+                   for i in named if not 0 <= i < count]  # fmt: skip
+    if faults or normalisers.official == "box_side":  # the face table allows no box without a side
+        return faults
     pair = getattr(normalisers, normalisers.official)
     left, right = (faces.landmarks[:, np.atleast_1d(one)].mean(1) for one in pair)
     return [

@@ -28,7 +28,7 @@ def _told(error: OSError, path: Path, temporary: Path) -> InputError | OSError:
         return error
     written = sum(each.stat().st_blocks * 512 for each in (temporary, *temporary.rglob("*")) if each.is_file())
     return InputError(
-        f"the disk is full: {path} needs more than the {written / 2**20:.1f} MiB that could be written. "
+        f"the disk is full: {path} needs more than the {written / 2**20:.2f} MiB that could be written. "
         "Nothing half-written was left; free some space and run the same command again."
     )
 
@@ -90,6 +90,6 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(_existing(Path(folder).resolve())).free
     if free < needed:
         raise InputError(
-            f"{what} needs {needed / 2**20:.1f} MiB in {folder}, and {free / 2**20:.1f} MiB are free: "
+            f"{what} needs {needed / 2**20:.2f} MiB in {folder}, and {free / 2**20:.2f} MiB are free: "
             "free some space or point the folder at a larger disk, then run the same command again."
         )

@@ -44,7 +44,7 @@ def damage(data: bytes) -> str | None:
         frame = _jpeg_frame(data)
         if frame is None:
             return "it is a truncated JPEG (it ends within its head). Get the file again."
-        start, *size = frame
+        start, size, _ = frame
         # the end marker of the picture itself: that of an EXIF thumbnail stands before the frame
         whole = data.rfind(b"\xff\xd9") > start
     elif data.startswith(_PNG):
@@ -54,13 +54,13 @@ def damage(data: bytes) -> str | None:
         return _rare(data)
     if not whole:
         return f"it is truncated ({len(data)} bytes, and its end is missing). Get the file again."
-    if 0 in size[:2]:
+    if 0 in size:
         return f"it is an image of zero size ({size[0]}×{size[1]} px). Get the file again."
     return None
 
 
-def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
-    """(offset, pixels, components) of a JPEG's frame header, pixels 0 for an image of zero size; None without one."""
+def _jpeg_frame(data: bytes) -> tuple[int, tuple[int, int], int] | None:
+    """(offset, (width, height), components) of a JPEG's frame header; None without one."""
     at = 2
     while at + 9 < len(data):
         if data[at] != 0xFF:
@@ -71,7 +71,7 @@ def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
             continue
         if marker in _FRAMES:
             height, width = int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-            return at, height * width, data[at + 9]
+            return at, (width, height), data[at + 9]
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 
