@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from stages.errors import refuse
+from stages.errors import InputError, refuse
+from stages.measure.per_face import FaceErrors, read_face_errors
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Error = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # an NME in percent, which may pass 100
@@ -78,6 +79,7 @@ class Experiment:
     ced: dict[str, tuple[np.ndarray, np.ndarray]]
     provenance: Provenance
     pictures: tuple[str, ...]  # the files in its folder `figures`
+    faces: FaceErrors | None = None  # of faces.csv, where it has one
 
 
 class _Ced(BaseModel):
@@ -123,9 +125,16 @@ def read_experiments(folder: Path) -> list[Experiment]:
                 faults.append(f"{path}: {error}")
         if "test" not in content.get("metrics.json", ("test",)):
             faults.append(f"{metrics}: test: missing (the subset that is the whole test split)")
+        faces = None
+        try:
+            faces = read_face_errors(metrics.with_name("faces.csv"))
+        except FileNotFoundError:
+            pass  # measured before there was one
+        except (InputError, ValueError) as error:
+            faults.append(str(error))
         pictures = tuple(sorted(path.name for path in metrics.parent.glob("figures/*")))
         if len(content) == len(readers):
-            found.append(Experiment(metrics.parent.name, *content.values(), pictures))
+            found.append(Experiment(metrics.parent.name, *content.values(), pictures, faces))
     refuse(faults, str(folder), "Make these results again with `dvc repro --force evaluate@<experiment>`, or get them "
            "back with `git checkout`.")  # fmt: skip
     return sorted(found, key=lambda each: (each.provenance.dataset, each.name))
