@@ -1,0 +1,94 @@
+"""The benchmark is honest: the quick data path gives the batch that an obvious one gives; and it does not rot."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from stages import params
+from stages.model import augment, fit
+from tests.bench import data, exactness, measure, network
+
+SECTIONS = ("model", "input", "target", "augment", "train")
+CPU = torch.device("cpu")
+
+
+def tiny():
+    """The modern recipe with a network and an input that take no time."""
+    recipe = params.recipe("modern", "wflw", *SECTIONS)
+    recipe.model = recipe.model.model_copy(
+        update={"width": 4, "stem": 8, "bottlenecks": 1, "modules": [1, 1, 1], "blocks": 1}
+    )
+    recipe.input = recipe.input.model_copy(update={"size": 64})
+    recipe.train = recipe.train.model_copy(update={"batch": 4, "precision": "fp32", "compile": False})
+    return recipe
+
+
+def without_changes_of_light(recipe):
+    plain = recipe.augment.model_copy(update=dict.fromkeys(("grey", "light", "blur", "noise", "occlusion"), 0.0))
+    return SimpleNamespace(input=recipe.input, target=recipe.target, augment=plain)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Photographs of about the input's scale, so that taking them in one step or in two makes next to no difference."""
+    return data.photographs(tmp_path_factory.mktemp("photos"), 2, size=512)
+
+
+def test_the_quick_data_path_gives_the_batch_that_an_obvious_one_gives(photos, tmp_path):
+    recipe = without_changes_of_light(params.recipe("modern", "wflw", *SECTIONS))
+    examples = data.cut_examples(photos, recipe, tmp_path / "train.npy", faces=12)
+    index, order = np.arange(12), examples.flip_order.numpy()
+    images, maps = examples.batch(index, recipe, fit.generator(1, 0, 3), CPU)
+    expected_images, expected_maps = data.obvious_batch(photos, index, recipe, fit.generator(1, 0, 3), order)
+    assert grey_levels(images.numpy() - expected_images) < 1
+    np.testing.assert_allclose(maps.numpy(), expected_maps, atol=1e-5)
+    # one pixel off, they would not be as near
+    assert grey_levels(np.roll(images.numpy(), 1, axis=3) - expected_images) > 2.5
+
+
+def grey_levels(difference: np.ndarray) -> float:
+    """The mean size of differences between normalised images (n, 3, s, s), in 0 … 255."""
+    return float((np.abs(difference) * 255 * np.reshape(augment.STD, (3, 1, 1))).mean())
+
+
+def test_sampling_face_by_face_and_by_one_grid_are_the_same():
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), np.uint8))
+    strong = SimpleNamespace(scale=0.5, rotation=180, rotation_share=1, shift=0.3, flip=0.5)
+    changes, _ = augment.draw_changes(8, strong, 64, torch.Generator().manual_seed(0))
+    windows = augment.chain(augment.plain_windows(8, 96, 2, 64, 1.25), changes)
+    by_face, by_grid = augment.warp(crops, windows, 64), augment.warp_by_grid(crops, windows, 64)
+    assert (by_grid == 0).any()  # windows that reach beyond the crop are among them
+    torch.testing.assert_close(by_face, by_grid, atol=0.02, rtol=0)
+
+
+def test_time_in_threads_at_once_counts_once():
+    assert network.covered([(0.0, 2.0), (1.0, 3.0), (1.5, 1.8), (5.0, 6.0)]) == 4.0
+
+
+def test_every_figure_can_be_measured_and_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "RECIPES", {"modern": 3.0})
+    threads = torch.get_num_threads()
+    figures = [
+        *exactness.all_figures(tmp_path / "absent"),
+        *data.reading(rows=50, images=1, repeats=1),
+        *data.codec(batch=2, repeats=1),
+        *data.training_path(faces=4, photos=1, repeats=1, batch=2),
+        *network.on_cpu(tiny(), size=64, batch=2, repeats=1),
+        *network.epoch(tiny(), faces=8, photos=1, size=112),
+        *network.throughput(CPU, tiny(), batch=2, faces=4, photos=1, steps=1, matrix=16),
+    ]
+    assert torch.get_num_threads() == threads
+    missing = [each for each in figures if isinstance(each, measure.Missing)]
+    figures = [each for each in figures if isinstance(each, measure.Figure)]
+    assert "exactness" in [each.name for each in missing]
+    assert all(np.isfinite(figure.value) and figure.value > 0 for figure in figures)
+
+    measure.write(tmp_path / "benchmarks.json", measure.machine(), figures, missing)
+    written = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert {figure["name"] for figure in written["figures"]} == {figure.name for figure in figures}
+    assert written["machine"]["cpu"]
+    lines = measure.table(figures).splitlines()
+    assert len(lines) == len(figures) + 1
