@@ -1,5 +1,6 @@
 """The benchmark is honest: the quick data path gives the batch that an obvious one gives; and it does not rot."""
 
+import importlib
 import json
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 from stages import params
 from stages.model import augment, fit
 from tests.bench import data, exactness, measure, network
+from tests.bench.__main__ import GROUPS
 
 SECTIONS = ("model", "input", "target", "augment", "train")
 CPU = torch.device("cpu")
@@ -68,6 +70,11 @@ def test_time_in_threads_at_once_counts_once():
     assert network.covered([(0.0, 2.0), (1.0, 3.0), (1.5, 1.8), (5.0, 6.0)]) == 4.0
 
 
+def test_every_group_has_its_function():
+    for module, function, _ in GROUPS.values():
+        assert callable(getattr(importlib.import_module(f"tests.bench.{module}"), function))
+
+
 def test_every_figure_can_be_measured_and_told(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "RECIPES", {"modern": 3.0})
     threads = torch.get_num_threads()
@@ -76,7 +83,7 @@ def test_every_figure_can_be_measured_and_told(tmp_path, monkeypatch):
         *data.reading(rows=50, images=1, repeats=1),
         *data.codec(batch=2, repeats=1),
         *data.training_path(faces=4, photos=1, repeats=1, batch=2),
-        *network.on_cpu(tiny(), size=64, batch=2, repeats=1),
+        *network.on_cpu({"modern": tiny()}, size=64, batch=2, repeats=1),
         *network.epoch(tiny(), faces=8, photos=1, size=112),
         *network.throughput(CPU, tiny(), batch=2, faces=4, photos=1, steps=1, matrix=16),
     ]

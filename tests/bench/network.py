@@ -15,12 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from stages import params
 from stages.model import augment, fit, heatmap, hrnet, optimise
 from stages.model.predict import predict
-from tests.bench.data import cut_examples, photographs
+from tests.bench.data import RECIPES, cut_examples, photographs
 from tests.bench.measure import Figure, Missing, seconds, timed
 
 LANDMARKS, SIZE = 98, 256
 SECTIONS = ("model", "input", "target", "augment", "train")
-PLAIN = "the same network as torch runs it untuned (NCHW, its own batch norms)"
+PLAIN = "the same network untuned (NCHW, batch norms apart)"
 
 
 def build(recipe) -> hrnet.HRNet:
@@ -40,12 +40,13 @@ def a_batch(n: int, size: int) -> tuple[Tensor, Tensor]:
 # ---- CPU
 
 
-def on_cpu(recipe=None, size: int = SIZE, batch: int = 8, repeats: int = 5) -> list[Figure]:
-    recipe = recipe or params.recipe("paper", "wflw", *SECTIONS)
+def on_cpu(recipes: dict | None = None, size: int = SIZE, batch: int = 8, repeats: int = 5) -> list[Figure]:
+    """A step of training by each recipe, and inference; both beside the network as torch runs it untuned."""
+    recipes = recipes or {name: params.recipe(name, "wflw", *SECTIONS) for name in RECIPES}
     images, maps = a_batch(batch, size)
-    how = f"{size}×{size}, batch {batch}, {torch.get_num_threads()} cores, fp32"
+    how = f"{size}×{size}, batch {batch}, {torch.get_num_threads()} cores"
 
-    model = build(recipe)
+    model = build(next(iter(recipes.values())))
     plain_optimizer = torch.optim.Adam(model.parameters(), 1e-4)
 
     def plain_step() -> None:
@@ -60,16 +61,23 @@ def on_cpu(recipe=None, size: int = SIZE, batch: int = 8, repeats: int = 5) -> l
 
     fit.keep_memory()  # as training does; the plain steps went without
     images = images.contiguous(memory_format=torch.channels_last)
-    model = build(recipe).to(memory_format=torch.channels_last)
-    optimizer = optimise.optimizer(model, recipe.train)
-    training = seconds(lambda: fit.train_step(model, optimizer, recipe.train, images, maps), repeats, warmup=2)
+    figures = []
+    for name, recipe in recipes.items():
+        model, train = build(recipe).to(memory_format=torch.channels_last), recipe.train
+        optimizer = optimise.optimizer(model, train)
+        taken = seconds(lambda of=(model, optimizer, train): fit.train_step(*of, images, maps), repeats, warmup=2)
+        what = f"{how}, {train.precision}, loss {train.loss}"
+        figures.append(
+            timed(
+                f"train step, {name}", taken, batch, what, at_most=190, plain=plain_training,
+                baseline_is=f"{PLAIN}, fp32, loss mse",
+            )
+        )  # fmt: skip
     with torch.inference_mode():
         fused = hrnet.fuse_for_inference(model).to(memory_format=torch.channels_last)
-        inference = seconds(lambda: fused(images), 2 * repeats, warmup=2)
-    return [
-        timed("train step", training, batch, how, at_most=190, plain=plain_training, baseline_is=PLAIN),
-        timed("inference", inference, batch, how, at_most=55, plain=plain_inference, baseline_is=PLAIN),
-    ]
+        taken = seconds(lambda: fused(images), 2 * repeats, warmup=2)
+    what = f"{how}, fp32, batch norm fused"
+    return [*figures, timed("inference", taken, batch, what, at_most=55, plain=plain_inference, baseline_is=PLAIN)]
 
 
 def epoch(recipe=None, faces: int | None = None, photos: int = 8, size: int = 448) -> list[Figure]:
