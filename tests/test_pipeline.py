@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("fetch", "preprocess", "train", "evaluate", "report")
+STAGES = ("fetch", "preprocess", "train", "evaluate", "analyse", "report")
 
 
 def module_files(name: str) -> list[Path]:

@@ -46,7 +46,7 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _bare(axes) -> None:
+def bare(axes) -> None:
     """Only what carries the data: no box, a light grid behind the curves."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#DDDDDD", linewidth=0.6)
@@ -76,7 +76,7 @@ def ced_figure(
     axes.set(xlim=(0, limit), ylim=(0, 101), title=title)
     axes.set_xlabel(f"NME (%, {normaliser})")
     axes.set_ylabel("faces with at most this error (%)")
-    _bare(axes)
+    bare(axes)
     axes.legend(loc="best", frameon=False)
     return figure
 
@@ -118,7 +118,7 @@ def training_curve(history: pd.DataFrame) -> Figure:
     for axes, (key, label), colour in zip(panels, named, (PALETTE[0], PALETTE[1], GREY), strict=True):
         axes.plot(history["epoch"], history[key], color=colour, linewidth=1.6, marker=".", markersize=4)
         axes.set_ylabel(label)
-        _bare(axes)
+        bare(axes)
     panels[0].set_yscale("log")
     panels[2].set_yscale("log")
     if history["val/nme"].notna().any():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from stages.measure import pairs
+from stages.measure import pairs, weaknesses
 from stages.measure.cells import NOTHING, area, decimals, failure_interval, failures, nme, number, table, with_interval
 from stages.measure.published import Published
 from stages.measure.results import Experiment, Hashes, Metrics
@@ -139,9 +139,7 @@ def section(experiments: Sequence[Experiment], figures: Sequence[Published]) -> 
     spoken = NORMALISERS.get(normaliser, normaliser)
     picture = f"![Cumulative error distributions](figures/{ced_name(dataset, normaliser)})\n"
     parts = [f"## {dataset}, {spoken}\n", picture, subsets(experiments)]
-    better = pairs.section(pairs.pairs(experiments))
-    if better:
-        parts.append(better)
+    parts += filter(None, (pairs.section(pairs.pairs(experiments)), weaknesses.section(experiments)))
     beside = comparison(experiments, figures)
     if beside:
         parts += ["### Beside published figures\n", beside]

@@ -1,8 +1,9 @@
-"""What evaluate leaves of each experiment under reports/experiments/<experiment>/, read back and checked."""
+"""What evaluate and analyse leave of each experiment under reports/experiments/<experiment>/, read and checked."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,36 @@ class Provenance(BaseModel):
     outside_crop: Annotated[float, Field(ge=0, le=1)]  # share of the test landmarks outside the model's input
 
 
+class Bin(BaseModel):
+    """The faces between two values of a condition. nme: None where one of them has no prediction."""
+
+    low: float
+    high: float | None  # None: no limit
+    n: int
+    nme: Error | None
+    ci95: tuple[Error, Error] | None
+
+
+class Group(BaseModel):
+    nme: Error | None
+    ci95: tuple[Error, Error] | None
+
+
+class Calibration(BaseModel):
+    rank_correlation_faces: float | None
+    rejected: list[float]  # shares of the faces, the least certain, that are put aside …
+    nme_left: list[Error | None]  # … and the NME of the others
+
+
+class Details(BaseModel):
+    """details.json, as far as the results page shows it; figures of the whole test split in percent."""
+
+    percentiles: dict[str, dict[str, Error | None]]  # per subset
+    groups: dict[str, Group]
+    conditions: dict[str, list[Bin]]  # by yaw (degrees), side (px) and visible (share of the landmarks)
+    calibration: Calibration
+
+
 @dataclass(frozen=True)
 class Experiment:
     """An experiment's results. ced: per subset NME (M,) in percent, ascending, and share of faces (M,) up to it."""
@@ -80,6 +111,7 @@ class Experiment:
     provenance: Provenance
     pictures: tuple[str, ...]  # the files in its folder `figures`
     faces: FaceErrors | None = None  # of faces.csv, where it has one
+    details: Details | None = None
 
 
 class _Ced(BaseModel):
@@ -98,43 +130,68 @@ def _ced(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {"test": nothing} | steps
 
 
+READERS = {
+    "metrics.json": lambda path: TypeAdapter(dict[str, Metrics]).validate_json(path.read_bytes()),
+    "ced.csv": _ced,
+    "provenance.json": lambda path: Provenance.model_validate_json(path.read_bytes()),
+}
+ANALYSED = {
+    "faces.csv": read_face_errors,
+    "details.json": lambda path: Details.model_validate_json(path.read_bytes()),
+}  # made after the others, and absent where an experiment was measured before they were thought of
+
+
+def _read(folder: Path, readers: Mapping[str, Callable], needed: bool) -> tuple[dict[str, Any], list[str]]:
+    """What could be read of an experiment's files, by file, and every fault of them, with the key that is wrong."""
+    content, faults = {}, []
+    for file, read in readers.items():
+        path = folder / file
+        try:
+            content[file] = read(path)
+        except ValidationError as error:
+            for fault in error.errors():
+                key = ".".join(map(str, fault["loc"]))
+                faults.append(f"{path}: {key + ': ' if key else ''}{fault['msg']}")
+        except FileNotFoundError:
+            faults += [f"{path}: missing"] if needed else []
+        except InputError as error:
+            faults.append(str(error))
+        except (ValueError, KeyError) as error:  # no text, no table
+            faults.append(f"{path}: {error}")
+    if "test" not in content.get("metrics.json", ("test",)):
+        faults.append(f"{folder / 'metrics.json'}: test: missing (the subset that is the whole test split)")
+    return content, faults
+
+
+def _refuse(faults: list[str], folder: Path) -> None:
+    refuse(faults, str(folder), "Make these results again with `dvc repro --force evaluate@<experiment>`, or get them "
+           "back with `git checkout`.")  # fmt: skip
+
+
+def _experiment(folder: Path, content: Mapping[str, Any]) -> Experiment:
+    pictures = tuple(sorted(path.name for path in folder.glob("figures/*")))
+    of = (content[file] for file in READERS)
+    return Experiment(folder.name, *of, pictures, *(content.get(file) for file in ANALYSED))
+
+
+def read_measured(folder: Path) -> Experiment:
+    """What evaluate left of one experiment. Raises `InputError` as `read_experiments`."""
+    content, faults = _read(folder, READERS, needed=True)
+    _refuse(faults, folder)
+    return _experiment(folder, content)
+
+
 def read_experiments(folder: Path) -> list[Experiment]:
     """All experiments under `folder` that have a metrics.json, whether the pipeline lists them or not, by dataset.
 
     Raises `InputError` naming every damaged or missing file, and the key that is wrong in it.
     """
-    readers = {
-        "metrics.json": lambda path: TypeAdapter(dict[str, Metrics]).validate_json(path.read_bytes()),
-        "ced.csv": _ced,
-        "provenance.json": lambda path: Provenance.model_validate_json(path.read_bytes()),
-    }
     found, faults = [], []
-    for metrics in sorted(folder.glob("*/metrics.json")):
-        content = {}
-        for file, read in readers.items():
-            path = metrics.with_name(file)
-            try:
-                content[file] = read(path)
-            except ValidationError as error:
-                for fault in error.errors():
-                    key = ".".join(map(str, fault["loc"]))
-                    faults.append(f"{path}: {key + ': ' if key else ''}{fault['msg']}")
-            except FileNotFoundError:
-                faults.append(f"{path}: missing")
-            except (ValueError, KeyError) as error:  # no text, no table
-                faults.append(f"{path}: {error}")
-        if "test" not in content.get("metrics.json", ("test",)):
-            faults.append(f"{metrics}: test: missing (the subset that is the whole test split)")
-        faces = None
-        try:
-            faces = read_face_errors(metrics.with_name("faces.csv"))
-        except FileNotFoundError:
-            pass  # measured before there was one
-        except (InputError, ValueError) as error:
-            faults.append(str(error))
-        pictures = tuple(sorted(path.name for path in metrics.parent.glob("figures/*")))
-        if len(content) == len(readers):
-            found.append(Experiment(metrics.parent.name, *content.values(), pictures, faces))
-    refuse(faults, str(folder), "Make these results again with `dvc repro --force evaluate@<experiment>`, or get them "
-           "back with `git checkout`.")  # fmt: skip
+    for each in sorted(path.parent for path in folder.glob("*/metrics.json")):
+        content, wrong = _read(each, READERS, needed=True)
+        more, also_wrong = _read(each, ANALYSED, needed=False)
+        faults += wrong + also_wrong
+        if not wrong:
+            found.append(_experiment(each, content | more))
+    _refuse(faults, folder)
     return sorted(found, key=lambda each: (each.provenance.dataset, each.name))
