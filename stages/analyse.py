@@ -18,7 +18,7 @@ from stages import errors, params
 from stages.data.crops import Crops, read_crops
 from stages.data.files import atomic, atomic_folder
 from stages.data.geometry import apply, invert
-from stages.measure import details_figures, details_page, figures
+from stages.measure import details_figures, details_page, figures, lint
 from stages.measure.breakdown import mean_face, yaw
 from stages.measure.details import details
 from stages.measure.per_face import FaceErrors, table
@@ -53,6 +53,7 @@ def main(name: str) -> None:
     recipe = params.recipe(experiment.recipe, experiment.dataset, "input")
     report = Path("reports/experiments") / name
     measured = read_measured(report)
+    lint.check([measured])
     crops = read_crops(Path("data/crops") / experiment.dataset, "test")
     faces = crops.faces
     found = read_predictions(Path("data/predictions") / f"{name}.parquet", faces)

@@ -14,7 +14,7 @@ from pathlib import Path
 from stages import errors
 from stages.data.files import atomic, atomic_folder
 from stages.errors import InputError
-from stages.measure import page, pairs
+from stages.measure import lint, page, pairs
 from stages.measure.compare import compare
 from stages.measure.figures import ced_figure, encode, styles
 from stages.measure.per_face import FaceErrors
@@ -75,6 +75,7 @@ def compared(first: str, second: str) -> str:
 
 def main() -> None:
     experiments = read_experiments(REPORTS / "experiments")
+    lint.check(experiments)
     datasets = {each.provenance.dataset for each in experiments}
     text = page.render(experiments, {name: published(name) for name in datasets})
     with atomic_folder(REPORTS / "figures") as folder:

@@ -173,8 +173,9 @@ def test_predictions_of_other_faces_are_named_and_refused(two, ids, k, said):
 def test_without_predictions_the_faces_in_git_are_compared(root):
     faces = drawn()
     for name, nme in (("demo-a", 5.0), ("demo-b", 6.0)):
-        folder = leave(root, name, {"test": 30})
         errors = FaceErrors(faces.face_id, nme + np.arange(30) / 100, faces.subsets)
+        blur = np.arange(30) % 2 == 1
+        folder = leave(root, name, {}, errors={"test": errors.nme / 100, "blur": errors.nme[blur] / 100})
         table(errors).to_csv(folder / "faces.csv", index=False)
     assert "demo-a is better" in report.compared("demo-a", "demo-b")
     text = made(root)

@@ -35,6 +35,24 @@ def test_a_face_without_a_prediction_fails_at_every_threshold():
     assert found["fr_0.10"] == pytest.approx(200 / 3)
 
 
+def test_a_similarity_of_both_point_sets_changes_no_error():
+    rng = np.random.default_rng(12)
+    truth = rng.uniform(0, 200, (50, 7, 2))
+    predicted = truth + rng.normal(0, 4, truth.shape)
+    definitions = {"inter_ocular": [0, 1], "inter_pupil": [[2, 3], [4]]}
+
+    def errors(points, true):
+        return {name: face_errors(points, true, px) for name, px in normalisers(true, np.ones(50), definitions).items()}
+
+    before = errors(predicted, truth)
+    turn = 2.7 * np.array([[np.cos(0.8), -np.sin(0.8)], [np.sin(0.8), np.cos(0.8)]])
+    for name in definitions:
+        after = errors(predicted @ turn.T + [30, -5], truth @ turn.T + [30, -5])[name]
+        np.testing.assert_allclose(after, before[name], rtol=1e-12)
+    for name, after in errors(2.7 * predicted + [30, -5], 2.7 * truth + [30, -5]).items():  # boxes do not turn
+        np.testing.assert_allclose(after, before[name], rtol=1e-12)
+
+
 @pytest.mark.parametrize("shape", [(3, 1), (1,), (2,)])
 def test_arrays_of_different_faces_are_refused(shape):
     with pytest.raises(ValueError, match="differ"):
