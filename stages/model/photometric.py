@@ -22,7 +22,7 @@ def draw(n: int, random: torch.Generator) -> Tensor:
 
 
 def change(images: Tensor, augment, drawn: Tensor, seed: int) -> Tensor:
-    """The images after the changes of a recipe's section `augment`, in 0 … 255.
+    """Make the changes of a recipe's section `augment`, in place, and give the images back; they stay in 0 … 255.
 
     drawn: (n, 20) on the CPU, from `draw`. seed: of the noise, which is made where the images are.
     """
@@ -34,7 +34,7 @@ def change(images: Tensor, augment, drawn: Tensor, seed: int) -> Tensor:
         if len(chosen):
             rows = chosen.to(images.device, non_blocking=True)
             amount = drawn[chosen, len(steps) :].to(images.device, non_blocking=True)
-            images = images.index_copy(0, rows, step(images[rows], amount, grain))
+            images.index_copy_(0, rows, step(images[rows], amount, grain))
     return images
 
 

@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.model import augment, heatmap, paper
+from stages.model.hrnet import HRNet, fuse_for_inference
 
 Progress = Callable[[list], Iterable]
 
@@ -72,7 +73,7 @@ def in_batches(n: int, batch: int, work: Callable[[slice], tuple], device: torch
 
 
 def predict(
-    model: nn.Module,
+    model: HRNet,
     faces: Batches,
     *,
     batch: int,
@@ -85,16 +86,16 @@ def predict(
     """
     device = next(model.parameters()).device
     mirror = None if flip_order is None else torch.as_tensor(flip_order, device=device)
-    model.eval()
+    network = fuse_for_inference(model)
 
     @torch.inference_mode()
     def work(part: slice) -> tuple[np.ndarray, np.ndarray]:
         pixels = faces.pixels(part, device)
         windows = faces.windows(len(pixels))
         images = faces.finish(augment.warp(pixels, windows, faces.size))
-        maps = model(images).float()
+        maps = network(images).float()
         if mirror is not None:
-            maps = (maps + heatmap.flip_maps(model(images.flip(-1)).float(), mirror)) / 2
+            maps = (maps + heatmap.flip_maps(network(images.flip(-1)).float(), mirror)) / 2
         cells, peaks = heatmap.decode(maps)
         found = augment.from_input(windows, heatmap.to_input(cells.double().cpu()))
         return faces.from_pooled(found.numpy()), peaks.double().cpu().numpy()
