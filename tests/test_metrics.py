@@ -122,6 +122,10 @@ def test_the_auc_is_the_exact_area_under_the_ced(threshold):
 def test_a_subset_s_summary_is_in_percent():
     found = summarise(np.array([0.02, 0.04, 0.09, 0.15]), seed=3)
     low, high = found.pop("nme_ci95")
+    wilson = found.pop("fr_0.10_ci95")
+    assert wilson == pytest.approx([4.56, 69.94], abs=0.01)  # 1 of 4
+    bounds = {key: found.pop(key) for key in ("fr_0.08_ci95", "auc_0.08_ci95", "auc_0.10_ci95")}
+    assert all(lower < found[key.removesuffix("_ci95")] < upper for key, (lower, upper) in bounds.items())
     assert found == pytest.approx(
         {
             "n": 4,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from stages.errors import InputError, refuse
-from stages.measure.statistics import mean_interval
+from stages.measure.statistics import mean_interval, share_interval
 
 THRESHOLDS = (0.08, 0.10)  # of the normaliser: 300W's and WFLW's usual ones
 
@@ -87,18 +87,24 @@ def auc(nme: np.ndarray, threshold: float) -> float:
 
 
 def summarise(nme: np.ndarray, seed: int) -> dict[str, object]:
-    """A subset's entry of metrics.json from its faces' NMEs (N,), as fractions: NME, FR and AUC in percent.
+    """A subset's entry of metrics.json from its faces' NMEs (N,), as fractions: NME, FR and AUC in percent, and
+    their 95 % intervals.
 
-    `seed` is the interval's. What N does not define is None: everything but n without a face, the interval with fewer
-    than two, NME and interval where a face has no prediction (FR and AUC count it as a failure).
+    `seed` is the bootstrap's. What N does not define is None: everything but n without a face, bootstrapped intervals
+    with fewer than two, NME and its interval where a face has no prediction (FR and AUC count it as a failure).
     """
     nme = np.asarray(nme, np.float64)
     n = len(nme)
-    interval = mean_interval(nme, seed)
-    return {
-        "n": n,
-        "nme": 100 * float(nme.mean()) if n and np.isfinite(nme).all() else None,
-        "nme_ci95": interval and [100 * bound for bound in interval],
-        **{f"fr_{t:.2f}": 100 * failure_rate(nme, t) if n else None for t in THRESHOLDS},
-        **{f"auc_{t:.2f}": 100 * auc(nme, t) if n else None for t in THRESHOLDS},
-    }
+    found: dict[str, object] = {"n": n, "nme": 100 * float(nme.mean()) if n and np.isfinite(nme).all() else None}
+    found["nme_ci95"] = _percent(mean_interval(nme, seed))
+    for t in THRESHOLDS:
+        found[f"fr_{t:.2f}"] = 100 * failure_rate(nme, t) if n else None
+        found[f"fr_{t:.2f}_ci95"] = _percent(share_interval(int((nme > t).sum()), n))
+    for t in THRESHOLDS:  # the AUC is a mean over faces too
+        found[f"auc_{t:.2f}"] = 100 * auc(nme, t) if n else None
+        found[f"auc_{t:.2f}_ci95"] = _percent(mean_interval(np.clip(1 - nme / t, 0, 1), seed))
+    return found
+
+
+def _percent(interval: tuple[float, float] | None) -> list[float] | None:
+    return interval and [100 * bound for bound in interval]

@@ -39,7 +39,8 @@ METHODS = """\
 - **CED**, cumulative error distribution: the share of faces up to each NME. **AUC@8, AUC@10**: the area under it from 0
   to 8 % or 10 %, as a percentage of that range.
 - **Intervals** are over faces: what another draw of test faces would have given, not what another seed of the training
-  would have. NME: BCa bootstrap, 10,000 resamples; FR: Wilson. Figures carry the digits that their intervals justify.
+  would have. NME and AUC: BCa bootstrap, 10,000 resamples; FR: Wilson. Figures carry the digits that their intervals
+  justify.
 - **Mean shape** is the NME of answering every face with the mean shape of the training faces, laid into its box: what a
   model that does not look at the image gets.
 - **Protocol** *exact*: coordinates are never rounded. *paper*: the published HRNet code's own crops and roundings, for
@@ -77,13 +78,14 @@ def overview(experiments: Sequence[Experiment]) -> str:
 def subsets(experiments: Sequence[Experiment]) -> str:
     """Every subset of every experiment of a section; the experiments beside each other, subset by subset."""
     names = dict.fromkeys(["test", *(name for each in experiments for name in each.metrics)])
-    header = ("subset", "experiment", "n", "NME [95 %]", "FR@8 [95 %]", "FR@10 [95 %]", "AUC@8", "AUC@10", "mean shape")
+    header = ("subset", "experiment", "n", "NME [95 %]", "FR@8 [95 %]", "FR@10 [95 %]", "AUC@8 [95 %]", "AUC@10 [95 %]",
+              "mean shape")  # fmt: skip
     rows = [
         (
             name, each.name, entry.n, nme(entry),
             with_interval(entry.fr_008, failure_interval(entry, entry.fr_008)),
             with_interval(entry.fr_010, failure_interval(entry, entry.fr_010)),
-            area(entry, entry.auc_008), area(entry, entry.auc_010),
+            with_interval(entry.auc_008, entry.auc_008_ci95), with_interval(entry.auc_010, entry.auc_010_ci95),
             number(entry.nme_mean_shape, 1),
         )
         for name in names for each in experiments if (entry := each.metrics.get(name))

@@ -26,6 +26,8 @@ class Metrics(BaseModel):
     fr_010: Percent | None = Field(alias="fr_0.10")
     auc_008: Percent | None = Field(alias="auc_0.08")
     auc_010: Percent | None = Field(alias="auc_0.10")
+    auc_008_ci95: tuple[Percent, Percent] | None = Field(None, alias="auc_0.08_ci95")
+    auc_010_ci95: tuple[Percent, Percent] | None = Field(None, alias="auc_0.10_ci95")
     nme_mean_shape: Error | None = None  # predicting the training faces' mean shape in every box
 
 
