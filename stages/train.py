@@ -22,7 +22,7 @@ from stages.data.crops import Crops, read_crops
 from stages.data.files import atomic_folder
 from stages.data.geometry import flip_order
 from stages.measure.metrics import face_errors, normalisers
-from stages.model import checkpoint, distributed, fit, hrnet
+from stages.model import checkpoint, distributed, fit, hrnet, initial
 from stages.model.predict import Batches, predict
 
 
@@ -86,6 +86,7 @@ def main(name: str) -> None:
     variant = hrnet.HRNetConfig(**recipe.model.model_dump() | {"modules": tuple(recipe.model.modules)})
     model = hrnet.HRNet(dataset.landmarks.count, variant)
     hrnet.initialise(model)
+    started_from = initial.start_from(model, recipe.init)
     faces = Batches(train.images, train.context, recipe.input)
     examples = fit.Examples(
         faces,
@@ -97,6 +98,7 @@ def main(name: str) -> None:
     made_of = {
         "params": provenance.short_hash([dataset.plain(), recipe.plain()]),
         "code": provenance.code_hash("train"),
+        "init": started_from,
     }
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     made_by = provenance.environment() | {"device": gpu, "processes": distributed.world()}

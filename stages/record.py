@@ -1,0 +1,60 @@
+"""What evaluate leaves: its files, and the experiment's run in MLflow, into which they are entered once."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from stages import params, provenance, tracking
+from stages.data.files import atomic
+
+
+def write_json(path: Path, content: dict) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def log_results(run: tracking.Run, name: str) -> None:
+    """Enter what the experiment's files hold; the training too, where no train stage of this run has."""
+    trained, report = Path("models") / name, Path("reports/experiments") / name
+    if not run.has("train"):  # DVC restored it from its cache
+        rows = pd.read_csv(trained / "history.csv").set_index("epoch").iterrows()
+        run.log_history((int(epoch), row.dropna().to_dict()) for epoch, row in rows)
+        run.artifact(trained / "model.safetensors", "model")
+        run.artifact(trained / "model.json", "model")
+        run.mark("train")
+    values = {}
+    for subset, entry in json.loads((report / "metrics.json").read_text()).items():
+        prefix = "test" if subset == "test" else f"test_{subset}"
+        values |= {f"{prefix}/{key}": value for key, value in entry.items() if isinstance(value, int | float)}
+    run.log(values)
+    for file in (report / "metrics.json", report / "ced.csv", report / "provenance.json"):
+        run.artifact(file, "results")
+    for file in (*sorted((report / "figures").glob("training.png")), Path("data/galleries") / name / "faces.jpg"):
+        run.artifact(file, "figures")
+    run.mark("evaluate")
+
+
+def tracked(identity: provenance.Identity, faces: int):
+    """The experiment's MLflow run, found or made."""
+    source = f"data/crops/{identity.dataset}"
+    return tracking.track(
+        identity.experiment, identity.fingerprint, "evaluate",
+        params=identity.parameters, tags=identity.tags() | provenance.environment(),
+        data=tracking.DataInput(identity.dataset, identity.hashes["data"], source, "test", faces),
+    )  # fmt: skip
+
+
+def log_restored() -> None:
+    """Enter the experiments of the pipeline whose results DVC restored from its cache, so that no stage logged them."""
+    for name in params.pipeline().experiments:
+        told = Path("reports/experiments") / name / "provenance.json"
+        if not told.exists() or not (Path("models") / name / "history.csv").exists():
+            continue
+        identity = provenance.identify(name)
+        metrics = json.loads(told.with_name("metrics.json").read_text())
+        if json.loads(told.read_text())["fingerprint"] == identity.fingerprint:
+            with tracked(identity, metrics["test"]["n"]) as run:
+                if not run.has("evaluate"):
+                    log_results(run, name)
+                    print(f"{name}: restored from DVC's cache, entered as MLflow run {run.name}")
