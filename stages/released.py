@@ -77,6 +77,24 @@ def read_test(name: str, dataset, root: str | Path | None, made: Path) -> tuple[
     return faces, images
 
 
+def choose(name: str, root: str | Path | None) -> str:
+    """The dataset that is measured: `name`, or the one that its folder holds the test files of instead."""
+    source = params.dataset(name, "source").source
+    if source.instead is None or root is None:
+        return name
+
+    def complete(each: str) -> bool:
+        folder, files = sources.annotations(each, params.dataset(each, "source").source, root, ("test",))
+        return all((folder / file).is_file() for file in files)
+
+    if complete(name) or not complete(source.instead):
+        return name
+    print(
+        f"warning: {root} holds the test files of {source.instead}, not of {name}: these are measured", file=sys.stderr
+    )
+    return source.instead
+
+
 def predict_exact(model: HRNet, images: Path, faces: Faces, cut, of: Input) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, K, 2) in image px and scores (N, K) from the crops that preprocess would make; `cut` is its section.
 
@@ -128,6 +146,7 @@ def beside(name: str, metrics: Mapping[str, dict], counts, figures: list[Publish
 
 
 def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -> None:
+    name = choose(name, root)
     dataset = params.dataset(name, "about", "source", "landmarks", "normalisers", "crops")
     model, of = read_weights(weights, dataset.landmarks.count)
     if protocol == "paper" and (of.size, of.box) != (RELEASED.size, RELEASED.box):

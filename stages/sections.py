@@ -100,6 +100,7 @@ class Source(Section):
     sha256: Sha256 | None = None  # of the archive
     folder: str | None = None  # looked into where the root itself does not hold the files (HRNet's data/wflw)
     partial: bool = False  # True: part of the data on purpose, so counts that differ are a warning
+    instead: str | None = None  # a dataset whose test files the same folder may hold: evaluate --data takes them then
     form: Literal["demo", "csv", "lists", "pts", "mat"]  # which of the sections below is read
     demo: DemoForm | None = None
     csv: CsvForm | None = None
