@@ -29,6 +29,7 @@ SHOWN = 12  # of the worst and of the median faces
 PICTURES = {
     "landmarks": "Error by landmark and group",
     "conditions": "Error against pose, size and occlusion",
+    "robustness": "Error against how far the face box is shifted or scaled",
     "calibration": "Error against score, and the error left when the least certain faces are put aside",
 }
 
@@ -73,6 +74,8 @@ def main(name: str) -> None:
         }
         if told["conditions"]:
             drawn["conditions"] = details_figures.conditions_figure(told["conditions"])
+        if told["robustness"]:
+            drawn["robustness"] = details_figures.robustness_figure(told["robustness"])
         for figure, content in drawn.items():
             (out / f"{figure}.png").write_bytes(figures.encode(content, "png"))
         if dataset.about.share_pictures:  # else they stay out of git, in DVC's cache

@@ -29,6 +29,8 @@ from stages.data.geometry import apply, flip_order, invert
 from stages.measure import figures
 from stages.measure.evaluation import Evaluation, evaluate, mean_shape, outside_input
 from stages.model import checkpoint, fit
+from stages.model.cost import cost
+from stages.model.displaced import predict_displaced
 from stages.model.predict import Batches, predict
 from stages.model.predict_paper import predict_paper
 
@@ -42,18 +44,22 @@ def require_fetched(faces: Faces, images: Path, raw: Path) -> None:
     errors.refuse(faults, f"the test images in {images}", remedy)
 
 
-def predicted(model, test: Crops, experiment, dataset, recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, K, 2) in image px and scores (N, K) by the recipe's protocol."""
+def predicted(model, test: Crops, experiment, dataset, recipe) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Points (N, K, 2) in image px and scores (N, K) by the recipe's protocol; then the points from displaced boxes."""
     run = {"batch": recipe.evaluate.batch}
     run["progress"] = lambda steps: tqdm(steps, f"evaluate {experiment.dataset}", mininterval=1, disable=None)
     if recipe.evaluate.protocol == "paper":
         root = places.data_root(experiment.dataset, dataset.source)
         images = places.images_folder(experiment.dataset, root, dataset.source)
         require_fetched(test.faces, images, Path("data/raw") / experiment.dataset)
-        return predict_paper(model, images, test.faces, shrink_stretches=dataset.source.shrink_stretches, **run)
-    order = flip_order(dataset.landmarks.flip_pairs, dataset.landmarks.count) if recipe.evaluate.flip_test else None
-    found, scores = predict(model, Batches(test.images, test.context, recipe.input), flip_order=order, **run)
-    return apply(test.to_image, found), scores
+        found = predict_paper(model, images, test.faces, shrink_stretches=dataset.source.shrink_stretches, **run)
+        return *found, {}  # each displacement would read every image again
+    pairs = dataset.landmarks.flip_pairs
+    run["flip_order"] = flip_order(pairs, dataset.landmarks.count) if recipe.evaluate.flip_test else None
+    faces = Batches(test.images, test.context, recipe.input)
+    points, scores = predict(model, faces, **run)
+    displaced = predict_displaced(model, faces, **run)
+    return apply(test.to_image, points), scores, {name: apply(test.to_image, each) for name, each in displaced.items()}
 
 
 def gallery(crops: Crops, result: Evaluation) -> bytes:
@@ -78,9 +84,9 @@ def main(name: str) -> None:
     if not len(test):
         raise errors.InputError(f"{folder}: the test split is empty, there is nothing to measure.")
     model, description = checkpoint.load(trained)
-    points, scores = predicted(model.to(fit.device()), test, experiment, dataset, recipe)
+    points, scores, displaced = predicted(model.to(fit.device()), test, experiment, dataset, recipe)
     measure = dataset.normalisers.definitions(), dataset.normalisers.official
-    result = evaluate(test.faces, points, scores, *measure)
+    result = evaluate(test.faces, points, scores, *measure, displaced)
     baseline = evaluate(test.faces, mean_shape(read_index(folder, "train")[0], test.faces), scores, *measure)
     metrics = result.metrics(baseline)
 
@@ -100,6 +106,7 @@ def main(name: str) -> None:
             "environment": provenance.environment(),
             "training": description["training"] | {"input_px": recipe.input.size, "chosen": description["chosen"]},
             "outside_crop": outside_input(test.faces, recipe.input.box),
+            "series": provenance.but_for_the_seed(name), "cost": cost(model, recipe.input.size),
         })  # fmt: skip
         pictures = Path("data/galleries") / name
         with atomic_folder(pictures) as out:

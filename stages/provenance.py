@@ -99,3 +99,11 @@ def identify(name: str) -> Identity:
     }
     shown = {section: landmarks[section] for section in ("source", "crops", "normalisers")}
     return Identity(name, experiment.dataset, experiment.recipe, made_of, parameters | shown)
+
+
+def but_for_the_seed(name: str) -> str:
+    """A hash of an experiment's parameters without its seed: experiments that differ in nothing else are a series."""
+    experiment = params.experiment(name)
+    recipe = params.whole_recipe(experiment.recipe, experiment.dataset)
+    recipe["train"] = {key: value for key, value in recipe["train"].items() if key != "seed"}
+    return short_hash([experiment.dataset, params.whole_dataset(experiment.dataset), recipe])

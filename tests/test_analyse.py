@@ -149,6 +149,7 @@ def lay_out(root: Path, faces: Faces, lost: int | None = None) -> np.ndarray:
     divisors = normalisers(faces.landmarks, faces.side, {"inter_ocular": [0, 1], "box_side": "box"})
     nme = {f"nme_{name}": 100 * face_errors(points, faces.landmarks, px) for name, px in divisors.items()}
     columns = {"face_id": pa.array(faces.face_id), "landmarks": list_column(points.reshape(len(faces), -1))}
+    columns |= {f"displaced_{name}": nme["nme_inter_ocular"] * 1.5 for name in ("shift_-5", "shift_5", "scale_20")}
     columns |= {"scores": list_column(1 / (1 + np.nan_to_num(np.abs(points - faces.landmarks).sum(-1)))), **nme}
     (root / "data/predictions").mkdir(parents=True)
     pq.write_table(pa.table(columns), root / "data/predictions/demo-quick.parquet")
@@ -168,12 +169,15 @@ def test_an_experiment_s_page_tells_what_its_predictions_hold(root):
     analyse.main("demo-quick")
     text = (folder / "README.md").read_text()
     pictures = re.findall(r"\]\((details/[^)]+)\)", text)
-    assert {Path(file).stem for file in pictures} == {"landmarks", "conditions", "calibration", "faces"}
+    assert {Path(file).stem for file in pictures} == {
+        "landmarks", "conditions", "calibration", "robustness", "faces"
+    }  # fmt: skip
     assert all((folder / file).is_file() for file in pictures)
     assert {file.name for file in (root / "data/failures/demo-quick").iterdir()} == {"test.jpg", "blur.jpg"}
     told = json.loads((folder / "details.json").read_text())
     assert told["averages"]["inter_ocular"]["faces"] == pytest.approx(nme.mean(), rel=1e-9)
     assert np.mean(told["landmarks"]) == pytest.approx(nme.mean(), rel=1e-9)
+    assert told["robustness"]["mean"]["nme"] == pytest.approx(1.5 * nme.mean(), rel=1e-9)
     assert sum(each["n"] for each in told["conditions"]["yaw"]) == 40
     assert told["conditions"].keys() == {"yaw", "side", "visible"}
     (experiment,) = read_experiments(root / "reports/experiments")

@@ -125,3 +125,24 @@ def group_errors(errors: np.ndarray, groups: Mapping[str, Sequence[int]]) -> dic
         each = errors[:, list(members)].mean(1)
         found[name] = {"nme": float(each.mean()), "ci95": mean_interval(each, SEED, RESAMPLES)}
     return found
+
+
+def robustness(nme: np.ndarray, displaced: Mapping[str, np.ndarray]) -> dict | None:
+    """The error (N,) from displaced boxes, by name (`shift_-5`, `scale_20`), beside that from the boxes as they are.
+
+    shift, scale: the mean error by how many percent of its side the box is displaced, a shift in one direction and its
+    opposite together. mean: over all displacements alike, the one number. None where there are none.
+    """
+    if not displaced:
+        return None
+    parts: dict[str, dict[int, list[np.ndarray]]] = {"shift": {0: [nme]}, "scale": {0: [nme]}}
+    for name, values in displaced.items():
+        kind, by = name.split("_")
+        parts[kind].setdefault(abs(int(by)) if kind == "shift" else int(by), []).append(values)
+    found: dict[str, object] = {}
+    for kind, of in parts.items():
+        means = {by: np.mean(values, axis=0) for by, values in sorted(of.items())}
+        found[kind] = [{"by": by, "nme": float(each.mean()), "ci95": mean_interval(each, SEED, RESAMPLES)}
+                       for by, each in means.items()]  # fmt: skip
+    each = np.mean(list(displaced.values()), axis=0)
+    return found | {"mean": {"nme": float(each.mean()), "ci95": mean_interval(each, SEED)}}

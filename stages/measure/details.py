@@ -66,7 +66,8 @@ def details(
         "landmarks": errors.mean(0).tolist(),
         "groups": breakdown.group_errors(errors, groups),
         "group_sizes": {name: len(members) for name, members in groups.items()},
-        "conditions": {name: [each._asdict() for each in found] for name, found in bins.items()},
+        "conditions": {name: [each._asdict() for each in of] for name, of in bins.items()},
+        "robustness": breakdown.robustness(nme, found.displaced),
         "calibration": {
             "rank_correlation_faces": calibration.rank_correlation(certainty, nme),
             "rank_correlation_landmarks": calibration.rank_correlation(found.scores.ravel(), errors.ravel()),

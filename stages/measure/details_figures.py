@@ -97,3 +97,23 @@ def calibration_figure(found: Mapping) -> Figure:
     for axes in (left, right):
         bare(axes)
     return figure
+
+
+def robustness_figure(found: Mapping) -> Figure:
+    """The NME against how far the face box is displaced, the mean over faces with its interval."""
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    told = {"shift": "box shifted, any direction (% of its side)", "scale": "box scaled (% of its side)"}
+    for axes, (kind, label) in zip(panels, told.items(), strict=True):
+        by = [each["by"] for each in found[kind]]
+        for each in found[kind]:
+            if each["ci95"]:
+                axes.plot([each["by"]] * 2, each["ci95"], color=BLACK, linewidth=1.4, zorder=1)
+        nme = _numbers([each["nme"] for each in found[kind]])
+        axes.plot(by, nme, "o-", color="#0072B2", linewidth=1.2, markersize=6, zorder=2)
+        axes.set_xticks(by, [f"{each:+d}" if kind == "scale" and each else f"{each}" for each in by])
+        axes.set_xlabel(label)
+        axes.set_ylim(bottom=0)
+        bare(axes)
+    panels[0].set_ylabel("NME (%), with 95 % interval")
+    return figure

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from stages.measure.breakdown import PERCENTILES
-from stages.measure.cells import NOTHING, decimals, nme, number, table
+from stages.measure.cells import NOTHING, decimals, nme, number, table, with_interval
 from stages.measure.results import Metrics, Provenance
 
 NAMES = {
@@ -22,6 +22,10 @@ or columns do not compare; published ones are means of faces unless they say oth
 CONDITIONS = """\
 The turn of the head is estimated from the true landmarks: it is that of the orthographic camera which takes a mean
 face's eyes, nose and mouth to those of the face. *Landmarks visible*: the share that the data set does not mark hidden.
+"""
+ROBUSTNESS = """\
+Real boxes come from a face detector, these from the annotation. Each face's box is shifted in a direction of its own
+and in the opposite one, by 5, 10 and 15 % of its side, or made 10 and 20 % smaller and larger about its middle.
 """
 CALIBRATION = """\
 The score is the peak of a landmark's heat map; a face's is the mean of its landmarks'. A rank correlation of 1 would
@@ -103,6 +107,11 @@ def render(
         parts.append(f"{said} as a failure: {', '.join(lost[:LISTED])}{more}.\n")
     parts += ["## Does the score tell the error?\n", picture["details/calibration.png"], CALIBRATION,
               certain(details["calibration"])]  # fmt: skip
+    if "details/robustness.png" in picture:
+        mean, plain_box = details["robustness"]["mean"], metrics["test"]
+        parts += ["## When the face box is off\n", picture["details/robustness.png"], ROBUSTNESS]
+        off = with_interval(mean["nme"], mean["ci95"]) if mean["nme"] else "∞"
+        parts.append(f"The mean over these boxes is {off} %, and {nme(plain_box)} % with the boxes as they are.\n")
     if "details/faces.jpg" in picture:
         parts += ["## Twelve worst and twelve median faces\n", picture["details/faces.jpg"]]
     return "\n".join(part for part in parts if part)

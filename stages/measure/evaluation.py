@@ -4,7 +4,7 @@ Symbols: N faces, K landmarks. Everything is computed from points in image px; n
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ class Evaluation:
     scores: np.ndarray
     nme: Mapping[str, np.ndarray]  # per normaliser (N,), fractions
     official: str  # the dataset's normaliser
+    displaced: Mapping[str, np.ndarray] = field(default_factory=dict)  # the official NME (N,) from displaced boxes
 
     def subsets(self) -> dict[str, np.ndarray]:
         """(N,) bool per subset; `test` is the whole split."""
@@ -51,7 +52,11 @@ class Evaluation:
         return pd.concat(parts, ignore_index=True)
 
     def predictions(self) -> pa.Table:
-        """predictions.parquet: landmarks as a flat list x0, y0, … in image px; `nme` in percent of the official one."""
+        """predictions.parquet: landmarks as a flat list x0, y0, … in image px; NMEs in percent.
+
+        `nme` is that of the official normaliser, and so are `displaced_shift_5`, …: from boxes displaced by so many
+        percent of their side.
+        """
         n = len(self.faces)
         columns = {
             "face_id": pa.array(self.faces.face_id),
@@ -60,7 +65,8 @@ class Evaluation:
             "scores": list_column(self.scores),
             "nme": pa.array(100 * self.nme[self.official]),
         }
-        return pa.table(columns | {f"nme_{name}": pa.array(100 * values) for name, values in self.nme.items()})
+        columns |= {f"nme_{name}": pa.array(100 * values) for name, values in self.nme.items()}
+        return pa.table(columns | {f"displaced_{n}": pa.array(100 * values) for n, values in self.displaced.items()})
 
     def telling(self) -> list[tuple[int, str]]:
         """(row, caption) of the gallery: four faces drawn at random, the four best and the four worst."""
@@ -72,12 +78,21 @@ class Evaluation:
 
 
 def evaluate(
-    faces: Faces, points: np.ndarray, scores: np.ndarray, definitions: Mapping[str, object], official: str
+    faces: Faces,
+    points: np.ndarray,
+    scores: np.ndarray,
+    definitions: Mapping[str, object],
+    official: str,
+    displaced: Mapping[str, np.ndarray] | None = None,
 ) -> Evaluation:
-    """Measure points (N, K, 2) image px against `faces`; definitions as of `metrics.normalisers`."""
+    """Measure points (N, K, 2) image px against `faces`; definitions as of `metrics.normalisers`.
+
+    displaced: by name the points (N, K, 2) image px that were found from displaced boxes.
+    """
     divisors = normalisers(faces.landmarks, faces.side, definitions)
     nme = {name: face_errors(points, faces.landmarks, divisor) for name, divisor in divisors.items()}
-    return Evaluation(faces, points, scores, nme, official)
+    off = {name: face_errors(each, faces.landmarks, divisors[official]) for name, each in (displaced or {}).items()}
+    return Evaluation(faces, points, scores, nme, official, off)
 
 
 def mean_shape(train: Faces, test: Faces) -> np.ndarray:

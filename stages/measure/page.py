@@ -46,6 +46,8 @@ METHODS = """\
 - **Protocol** *exact*: coordinates are never rounded. *paper*: the published HRNet code's own crops and roundings, for
   results that compare with its released models.
 - **Landmarks outside the input** lie beyond the square that the model is shown; no heat map can answer them.
+- **GFLOPs**: 10⁹ operations for one face in one pass of the network, a multiplication and an addition counted as two.
+  MB: the size of the weights, 10⁶ bytes.
 - **Test** is the whole test split; a face may belong to several subsets.
 """
 
@@ -164,10 +166,13 @@ def provenance(experiments: Sequence[Experiment]) -> str:
         left=6,
     )
     trained = table(
-        ("experiment", "recipe", "device", "input px", "epochs", "seed", "landmarks outside the input"),
+        ("experiment", "recipe", "device", "input px", "epochs", "seed", "landmarks outside the input",
+         "parameters", "MB", "GFLOPs a face"),
         [
             (name, p.recipe, p.training.device, p.training.input_px, p.training.epochs, p.training.seed,
-             f"{100 * p.outside_crop:.2f} %")
+             f"{100 * p.outside_crop:.2f} %",
+             *((f"{p.cost.parameters / 1e6:.2f} M", f"{p.cost.megabytes:.1f}", f"{p.cost.gflops:.2f}") if p.cost else
+               (NOTHING,) * 3))
             for name, p, _ in short
         ],
         left=3,

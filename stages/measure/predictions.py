@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,14 @@ class Predictions:
     """What was predicted for N faces of K landmarks, in the order of `faces`.
 
     points: (N, K, 2) image px. scores: (N, K), the heat maps' peaks. nme: per normaliser (N,) in percent.
+    displaced: by name (`shift_-5`, `scale_20`) the official NME (N,) from boxes displaced by so many percent.
     """
 
     faces: Faces
     points: np.ndarray
     scores: np.ndarray
     nme: Mapping[str, np.ndarray]
+    displaced: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def order(given: Sequence[str], wanted: Sequence[str], what: str, remedy: str = REMEDY) -> np.ndarray:
@@ -65,8 +67,11 @@ def read_predictions(path: Path, faces: Faces) -> Predictions:
         found[name] = column
     refuse(faults, str(path), REMEDY)
     points, scores = (column.flatten().to_numpy(zero_copy_only=False) for column in found.values())
-    nme = {n.removeprefix("nme_"): table[n].to_numpy()[rows] for n in table.column_names if n.startswith("nme_")}
-    return Predictions(faces, points.reshape(-1, k, 2)[rows], scores.reshape(-1, k)[rows], nme)
+    nme, displaced = (
+        {name.removeprefix(kind): table[name].to_numpy()[rows] for name in table.column_names if name.startswith(kind)}
+        for kind in ("nme_", "displaced_")
+    )
+    return Predictions(faces, points.reshape(-1, k, 2)[rows], scores.reshape(-1, k)[rows], nme, displaced)
 
 
 def subset_rows(subsets: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:

@@ -58,6 +58,14 @@ class Training(BaseModel):
     isa: str | None = None
 
 
+class Cost(BaseModel):
+    """What a model costs: gflops of one face, a multiplication and an addition being two."""
+
+    parameters: int
+    megabytes: float
+    gflops: float
+
+
 class Provenance(BaseModel):
     """provenance.json: what a result was made of, and where."""
 
@@ -71,6 +79,8 @@ class Provenance(BaseModel):
     environment: Environment
     training: Training
     outside_crop: Annotated[float, Field(ge=0, le=1)]  # share of the test landmarks outside the model's input
+    series: str | None = None  # a hash of all parameters but the seed
+    cost: Cost | None = None
 
 
 class Bin(BaseModel):
@@ -94,6 +104,10 @@ class Calibration(BaseModel):
     nme_left: list[Error | None]  # … and the NME of the others
 
 
+class Robustness(BaseModel):
+    mean: Group  # over all displacements of the face box
+
+
 class Details(BaseModel):
     """details.json, as far as the results page shows it; figures of the whole test split in percent."""
 
@@ -101,6 +115,7 @@ class Details(BaseModel):
     groups: dict[str, Group]
     conditions: dict[str, list[Bin]]  # by yaw (degrees), side (px) and visible (share of the landmarks)
     calibration: Calibration
+    robustness: Robustness | None = None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from stages.measure.results import Bin, Experiment, Group
 ABOUT = """\
 P90 and P99: 90 and 99 % of the faces have at most this error. Turned aside: the heads that look to the camera and those
 that look away furthest, the turn being estimated from the true landmarks. Score and error: the rank correlation, over
-faces, of the heat maps' peaks with the error; then the NME when the 10 % least certain faces are put aside. Each name
-leads to the experiment's own page.
+faces, of the heat maps' peaks with the error; then the NME when the 10 % least certain faces are put aside. Box off:
+the mean NME from face boxes that are shifted by 5 to 15 % of their side or scaled by 10 or 20 %. Each name leads to the
+experiment's own page.
 """
 
 
@@ -43,9 +44,10 @@ def section(experiments: Sequence[Experiment]) -> str:
             f"[{each.name}](experiments/{each.name}/README.md)", *beyond,
             f"{worst[0]} {_cell(worst[1])}" if worst else NOTHING, _turned(turned, 0), _turned(turned, -1),
             number(told.calibration.rank_correlation_faces, 2), number(left, places),
+            _cell(told.robustness.mean) if told.robustness else NOTHING,
         ))  # fmt: skip
     if not rows:
         return ""
     header = ("experiment", "P90", "P99", "worst group", "facing the camera", "turned aside most", "score and error",
-              "NME without 10 %")  # fmt: skip
+              "NME without 10 %", "NME, box off")  # fmt: skip
     return f"### Where they fail\n\n{table(header, rows)}\n{ABOUT}"

@@ -78,11 +78,13 @@ def predict(
     *,
     batch: int,
     flip_order: np.ndarray | None = None,
+    moves: Tensor | None = None,
     progress: Progress = iter,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, K, 2) float64 in crop px and scores (N, K), the heat maps' peaks.
 
-    flip_order: (K,) also asks the model about the mirrored face and averages the heat maps.
+    flip_order: (K,) also asks the model about the mirrored face and averages the heat maps. moves: (N, 2, 3) float64
+    input px → input px of the face box as it is, for a box that lies elsewhere (`displaced`).
     """
     device = next(model.parameters()).device
     mirror = None if flip_order is None else torch.as_tensor(flip_order, device=device)
@@ -92,6 +94,8 @@ def predict(
     def work(part: slice) -> tuple[np.ndarray, np.ndarray]:
         pixels = faces.pixels(part, device)
         windows = faces.windows(len(pixels))
+        if moves is not None:
+            windows = augment.chain(windows, moves[part])
         images = faces.finish(augment.warp(pixels, windows, faces.size))
         maps = network(images).float()
         if mirror is not None:

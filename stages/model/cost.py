@@ -1,0 +1,21 @@
+"""What a model costs, as far as no clock is needed to tell."""
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def cost(model: nn.Module, size: int) -> dict[str, float]:
+    """parameters; megabytes, of 10⁶ bytes, that they take in the file; gflops of one face of `size` px square.
+
+    A multiplication and an addition count as two operations; counted are the convolutions and matrix products, which
+    are all but a few per cent. Buffers (the batch norms' statistics) are no parameters, but lie in the file.
+    """
+    device = next(model.parameters()).device
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, 3, size, size, device=device))
+    return {
+        "parameters": sum(each.numel() for each in model.parameters()),
+        "megabytes": sum(each.nbytes for each in model.state_dict().values()) / 1e6,
+        "gflops": counter.get_total_flops() / 1e9,
+    }

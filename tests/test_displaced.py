@@ -1,0 +1,93 @@
+"""Displaced boxes: the same pixels of the same faces, seen through another window; and what a model costs."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from stages.measure import breakdown
+from stages.model import augment
+from stages.model.cost import cost
+from stages.model.displaced import displacements, moves, predict_displaced
+from stages.model.predict import Batches, predict
+from stages.sections import Input
+
+OF = Input(size=64, box=1.25, stretch=False)
+
+
+class Peak(nn.Module):
+    """Answers with the brightest spot, a heat map that knows where it looks."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        return nn.functional.avg_pool2d(images.mean(1, keepdim=True), 4) + 3
+
+
+def bright(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Crops (n, 112, 112, 3) with a bright spot each, and where it is, crop px."""
+    rng = np.random.default_rng(3)
+    spots = rng.uniform(45, 67, (n, 1, 2))
+    y, x = np.mgrid[:112, :112]
+    away = (x - spots[..., :1, None][:, 0]) ** 2 + (y - spots[..., 1:, None][:, 0]) ** 2
+    return np.repeat((255 * np.exp(-away / 72)).astype(np.uint8)[..., None], 3, -1), spots
+
+
+def test_a_displaced_box_is_shifted_by_its_share_and_scaled_about_its_middle():
+    window = augment.chain(augment.plain_windows(5, 112, 2.1875, 64, 1.25), moves(5, 64, 1.25, 0.1, 1.2))
+    corners = torch.tensor([[-0.5, -0.5], [63.5, 63.5]]).double().expand(5, 2, 2)
+    shown = augment.from_input(window, corners).numpy()
+    box = 112 / 2.1875  # its side in crop px
+    np.testing.assert_allclose(shown[:, 1] - shown[:, 0], 1.2 * 1.25 * box)
+    shift = shown.mean(1) - 55.5
+    np.testing.assert_allclose(np.hypot(*shift.T), 0.1 * box)
+    assert len(np.unique(shift.round(6), axis=0)) == 5
+
+
+def test_all_directions_are_alike():
+    way = moves(2000, 64, 1.25, 0.1, 1.0)[:, :, 2].numpy()
+    assert np.hypot(*way.mean(0)) < 0.01 * np.hypot(*way.T).mean()
+
+
+def test_ten_displacements_fit_into_the_crops_of_every_dataset():
+    assert len(list(displacements(2.1875, 1.25))) == 10
+    assert [name for name, *_ in displacements(1.4, 1.25)] == [
+        "shift_-5",
+        "shift_5",
+        "scale_-20",
+        "scale_-10",
+        "scale_10",
+    ]
+
+
+def test_landmarks_are_found_where_they_are_from_any_box(monkeypatch):
+    monkeypatch.setattr("stages.model.predict.fuse_for_inference", lambda model: model)
+    images, spots = bright(6)
+    faces = Batches(images, 2.1875, OF)
+    plain, _ = predict(Peak(), faces, batch=4)
+    assert np.abs(plain - spots).max() < 0.5
+    found = predict_displaced(Peak(), faces, batch=4)
+    assert len(found) == 10
+    for points in found.values():
+        assert np.abs(points - spots).max() < 0.8
+        assert np.abs(points - plain).max() > 0
+
+
+def test_the_error_from_displaced_boxes_is_told_by_how_far_they_are_displaced():
+    displaced = {f"shift_{by}": np.array([abs(by), abs(by) + (by > 0)], float) for by in (-10, -5, 5, 10)}
+    displaced |= {"scale_-10": np.array([2.0, 4]), "scale_20": np.array([6.0, 8])}
+    found = breakdown.robustness(np.array([1.0, 2]), displaced)
+    assert [(each["by"], each["nme"]) for each in found["shift"]] == [(0, 1.5), (5, 5.25), (10, 10.25)]
+    assert [(each["by"], each["nme"]) for each in found["scale"]] == [(-10, 3), (0, 1.5), (20, 7)]
+    assert found["mean"]["nme"] == np.mean([10, 10, 5, 5, 5, 6, 10, 11, 2, 4, 6, 8])
+    assert breakdown.robustness(np.array([1.0, 2]), {}) is None
+
+
+def test_the_cost_is_that_counted_by_hand():
+    model = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(5), nn.Conv2d(5, 2, 1))
+    found = cost(model, 32)
+    assert found["parameters"] == 3 * 5 * 9 + 5 + 5 + 5 * 2 + 2
+    # two operations for each weight of a filter at each of the 16² places
+    assert found["gflops"] == 2 * 16 * 16 * (3 * 9 * 5 + 5 * 2) / 1e9
+    assert found["megabytes"] == (4 * (found["parameters"] + 5 + 5) + 8) / 1e6  # means, variances, one counter
