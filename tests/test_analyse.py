@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import yaml
 from scipy.stats import rankdata
 from test_report import leave
 
-from stages import analyse, report
+from stages import analyse, provenance, report
 from stages.data.crops import windows, write_index
 from stages.data.faces import Faces, list_column
 from stages.data.sources.demo.mean_face import LANDMARKS
@@ -214,3 +215,16 @@ def test_stored_errors_that_are_not_those_of_the_points_are_refused():
     nme["inter_ocular"] = nme["inter_ocular"] * [1, 1.01, 1]
     with pytest.raises(InputError, match=r"face f1: nme_inter_ocular is .*, and its points give"):
         official_errors(Predictions(faces, points, scores, nme), {"inter_ocular": [0, 1]}, "inter_ocular")
+
+
+def test_experiments_that_differ_in_their_seed_alone_are_told(root):
+    own = root / "params"
+    shutil.copytree(PARAMS, own)
+    quick = (own / "recipes/quick.yaml").read_text()
+    (own / "recipes/again.yaml").write_text(quick.replace("seed: 1", "seed: 7"))
+    (own / "recipes/longer.yaml").write_text(quick.replace("epochs: 16", "epochs: 17"))
+    names = {name: f"demo-{name}" for name in ("quick", "again", "longer")}
+    listed = [f"  {key}: {{dataset: demo, recipe: {name}}}" for name, key in names.items()]
+    (own / "pipeline.yaml").write_text("\n".join(["datasets: [demo]", "experiments:", *listed]))
+    found = {name: provenance.but_for_the_seed(key) for name, key in names.items()}
+    assert found["quick"] == found["again"] != found["longer"]

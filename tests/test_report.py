@@ -89,6 +89,25 @@ def test_every_experiment_that_has_results_is_shown(root):
     assert "broken" not in text
 
 
+def reseed(folder: Path, seed: int, series: str | None) -> None:
+    content = json.loads((folder / "provenance.json").read_text())
+    content["training"]["seed"], content["series"] = seed, series
+    (folder / "provenance.json").write_text(json.dumps(content))
+
+
+def test_trainings_that_differ_in_their_seed_alone_are_one_row(root):
+    shift = {"wflw-a": 0.04, "wflw-bb": 0.05, "wflw-other": 0.05, "wflw-same": 0.05}
+    folders = {name: leave(root, name, {}, errors={"test": np.full(9, nme)}) for name, nme in shift.items()}
+    for name, seed, kind in (("wflw-a", 1, "s"), ("wflw-bb", 2, "s"), ("wflw-other", 1, "t"), ("wflw-same", 1, "t")):
+        reseed(folders[name], seed, kind)
+    text = made(root)
+    cells = row(text, "wflw-a, wflw-bb (seeds 1, 2)")
+    assert cells[4:6] == ["9", "4.50 ± 0.71"]  # the deviation of 4 and 5: 1/√2
+    overview = text[: text.index("## ")]
+    assert "wflw-other" in overview
+    assert "wflw-same" in overview  # the same seed twice is no series
+
+
 def test_every_link_of_the_page_leads_somewhere(root):
     folder = leave(root, "demo-quick", {"test": 30})
     (folder / "figures").mkdir()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from stages.measure import pairs, weaknesses
+from stages.measure import pairs, series, weaknesses
 from stages.measure.cells import NOTHING, area, decimals, failure_interval, failures, nme, number, table, with_interval
 from stages.measure.published import Published
 from stages.measure.results import Experiment, Hashes, Metrics
@@ -40,7 +40,7 @@ METHODS = """\
   to 8 % or 10 %, as a percentage of that range.
 - **Intervals** are over faces: what another draw of test faces would have given, not what another seed of the training
   would have. NME and AUC: BCa bootstrap, 10,000 resamples; FR: Wilson. Figures carry the digits that their intervals
-  justify.
+  justify. *±*: the standard deviation over trainings that differ in their seed alone.
 - **Mean shape** is the NME of answering every face with the mean shape of the training faces, laid into its box: what a
   model that does not look at the image gets.
 - **Protocol** *exact*: coordinates are never rounded. *paper*: the published HRNet code's own crops and roundings, for
@@ -63,16 +63,22 @@ def ced_name(dataset: str, normaliser: str) -> str:
 
 
 def overview(experiments: Sequence[Experiment]) -> str:
-    """One row per experiment: the whole test split."""
+    """One row per experiment, or per series of seeds: the whole test split."""
     header = ("experiment", "dataset", "protocol", "normaliser", "n", "NME [95 %]", "FR@8", "FR@10", "AUC@8", "AUC@10")
     rows = []
-    for each in experiments:
-        made, test = each.provenance, each.metrics["test"]
-        rows.append((
-            each.name, made.dataset, made.protocol, NORMALISERS.get(made.normaliser, made.normaliser), test.n,
+    for members in series.series(experiments):
+        made, test = members[0].provenance, members[0].metrics["test"]
+        figures = (
             nme(test), failures(test, test.fr_008), failures(test, test.fr_010),
             area(test, test.auc_008), area(test, test.auc_010),
-            number(test.nme_mean_shape, 1),
+        )  # fmt: skip
+        if len(members) > 1:
+            of = [each.metrics["test"] for each in members]
+            figures = [series.spread([getattr(each, key) for each in of])
+                       for key in ("nme", "fr_008", "fr_010", "auc_008", "auc_010")]  # fmt: skip
+        rows.append((
+            series.name(members), made.dataset, made.protocol, NORMALISERS.get(made.normaliser, made.normaliser),
+            test.n, *figures, number(test.nme_mean_shape, 1),
         ))  # fmt: skip
     return table((*header, "mean shape"), rows, left=4)
 
