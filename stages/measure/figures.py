@@ -111,20 +111,25 @@ def gallery(images: np.ndarray, predicted: np.ndarray, truth: np.ndarray, captio
 
 
 def training_curve(history: pd.DataFrame) -> Figure:
-    """The course of a training; history: one row per epoch with `epoch`, `train/loss`, `val/nme` (percent) and `lr`."""
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
-    panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.4))
-    named = (("train/loss", "training loss"), ("val/nme", "val NME (%)"), ("lr", "learning rate"))
-    for axes, (key, label), colour in zip(panels, named, (PALETTE[0], PALETTE[1], GREY), strict=True):
-        axes.plot(history["epoch"], history[key], color=colour, linewidth=1.6, marker=".", markersize=4)
-        axes.set_ylabel(label)
-        bare(axes)
-    panels[0].set_yscale("log")
-    panels[2].set_yscale("log")
-    if history["val/nme"].notna().any():
+    """The course of a training; history: a row per epoch with `epoch`, `train/loss`, `lr` and, with a val split,
+    `val/nme` in percent."""
+    named = {"train/loss": ("training loss", PALETTE[0], 3), "val/nme": ("val NME (%)", PALETTE[1], 3)}
+    named |= {"lr": ("learning rate", GREY, 1.4)}
+    named = {key: what for key, what in named.items() if key in history}
+    heights = [height for _, _, height in named.values()]
+    figure = Figure(figsize=(6.4, 0.75 * sum(heights)), layout="constrained")
+    panels = dict(zip(named, figure.subplots(len(named), 1, sharex=True, height_ratios=heights), strict=True))
+    for key, (label, colour, _) in named.items():
+        panels[key].plot(history["epoch"], history[key], color=colour, linewidth=1.6, marker=".", markersize=4)
+        panels[key].set_ylabel(label)
+        panels[key].set_yscale("linear" if key == "val/nme" else "log")
+        bare(panels[key])
+    if "val/nme" in history and history["val/nme"].notna().any():
         best = history.loc[history["val/nme"].idxmin()]
-        panels[1].plot(best["epoch"], best["val/nme"], "o", color=PALETTE[1], markersize=7, fillstyle="none")
-        panels[1].set_title(f"best: {best['val/nme']:.2f} % at epoch {best['epoch']:.0f}", fontsize=9, loc="right")
-    panels[2].set_xlabel("epoch")
-    panels[2].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        panels["val/nme"].plot(best["epoch"], best["val/nme"], "o", color=PALETTE[1], markersize=7, fillstyle="none")
+        panels["val/nme"].set_title(
+            f"best: {best['val/nme']:.2f} % at epoch {best['epoch']:.0f}", fontsize=9, loc="right"
+        )
+    panels["lr"].set_xlabel("epoch")
+    panels["lr"].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     return figure
