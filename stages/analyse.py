@@ -7,14 +7,13 @@ reports/experiments/<experiment>/: faces.csv, details.json, details/ (figures) a
 faces of every subset are drawn into data/failures/<experiment>/, whose pictures stay out of git.
 """
 
-import json
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from stages import errors, params
+from stages import errors, params, provenance, record
 from stages.data.crops import Crops, read_crops
 from stages.data.files import atomic, atomic_folder
 from stages.data.geometry import apply, invert
@@ -90,12 +89,13 @@ def main(name: str) -> None:
     with atomic(report / "faces.csv") as temporary:
         rows = table(FaceErrors(faces.face_id, nme, faces.subsets), **columns)
         rows.to_csv(temporary, index=False, float_format="%.8g")
-    with atomic(report / "details.json") as temporary:
-        temporary.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    record.write_json(report / "details.json", told)
     with atomic(report / "README.md") as temporary:
         text = details_page.render(name, measured.provenance, measured.metrics, told, shown)
         temporary.write_text(text, encoding="utf-8")
-    print(f"{report / 'README.md'}: {len(faces)} faces")
+    with record.tracked(provenance.identify(name), len(faces), "analyse") as run:
+        record.log_analysis(run, name)
+    print(f"{report / 'README.md'}: {len(faces)} faces; MLflow run {run.name}")
 
 
 if __name__ == "__main__":

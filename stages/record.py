@@ -1,4 +1,4 @@
-"""What evaluate leaves: its files, and the experiment's run in MLflow, into which they are entered once."""
+"""What evaluate and analyse leave: their files, and the experiment's run in MLflow, which they are entered in once."""
 
 import json
 from pathlib import Path
@@ -35,11 +35,28 @@ def log_results(run: tracking.Run, name: str) -> None:
     run.mark("evaluate")
 
 
-def tracked(identity: provenance.Identity, faces: int):
+def log_analysis(run: tracking.Run, name: str) -> None:
+    """Enter what analyse left: its figures, and those of its numbers by which runs are compared."""
+    report = Path("reports/experiments") / name
+    told = json.loads((report / "details.json").read_text())
+    values = {f"test/p{p}": value for p, value in told["percentiles"]["test"].items()}
+    values["test/rank_correlation"] = told["calibration"]["rank_correlation_faces"]
+    values["test/nme_box_off"] = told["robustness"] and told["robustness"]["mean"]["nme"]
+    run.log({key: value for key, value in values.items() if value is not None})
+    for file in (report / "README.md", report / "details.json", report / "faces.csv"):
+        run.artifact(file, "results")
+    for folder, files in (("figures", (report / "details").glob("*.png")),
+                          ("failures", (Path("data/failures") / name).glob("*.jpg"))):  # fmt: skip
+        for file in sorted(files):
+            run.artifact(file, folder)
+    run.mark("analyse")
+
+
+def tracked(identity: provenance.Identity, faces: int, stage: str = "evaluate"):
     """The experiment's MLflow run, found or made."""
     source = f"data/crops/{identity.dataset}"
     return tracking.track(
-        identity.experiment, identity.fingerprint, "evaluate",
+        identity.experiment, identity.fingerprint, stage,
         params=identity.parameters, tags=identity.tags() | provenance.environment(),
         data=tracking.DataInput(identity.dataset, identity.hashes["data"], source, "test", faces),
     )  # fmt: skip
@@ -58,3 +75,5 @@ def log_restored() -> None:
                 if not run.has("evaluate"):
                     log_results(run, name)
                     print(f"{name}: restored from DVC's cache, entered as MLflow run {run.name}")
+                if told.with_name("details.json").exists() and not run.has("analyse"):
+                    log_analysis(run, name)

@@ -160,6 +160,9 @@ def lay_out(root: Path, faces: Faces, lost: int | None = None) -> np.ndarray:
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LANDMARKS_TRACKING", "off")
+    for name in ("dvc.yaml", "stages"):  # for the hash of the code
+        (tmp_path / name).symlink_to(PARAMS.parent / name)
     return tmp_path
 
 
