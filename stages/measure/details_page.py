@@ -21,8 +21,12 @@ or columns do not compare; published ones are means of faces unless they say oth
 """
 CONDITIONS = """\
 The turn of the head is estimated from the true landmarks: it is that of the orthographic camera which takes a mean
-face's eyes, nose and mouth to those of the face. *Landmarks visible*: the share that the data set does not mark hidden.
+face's eyes, nose and mouth to those of the face.
 """
+VISIBLE = {
+    True: "*Landmarks visible*: the share that the data set does not mark as hidden.\n",
+    False: "The data set marks no landmark as hidden, so nothing is told of occlusion.\n",
+}
 ROBUSTNESS = """\
 Real boxes come from a face detector, these from the annotation. Each face's box is shifted in a direction of its own
 and in the opposite one, by 5, 10 and 15 % of its side, or made 10 and 20 % smaller and larger about its middle.
@@ -91,7 +95,8 @@ def render(
         picture.get("details/landmarks.png", ""),
     ]  # fmt: skip
     if "details/conditions.png" in picture:
-        parts += [picture["details/conditions.png"], CONDITIONS]
+        told = [CONDITIONS] if "yaw" in details["conditions"] else []
+        parts += [picture["details/conditions.png"], *told, VISIBLE["visible" in details["conditions"]]]
     parts.append(
         f"{100 * outside['landmarks']:.2f} % of the landmarks, of {outside['faces']} faces, lie outside of what the "
         "model is shown" + (f"; their mean error is {plain(outside['nme'])} %.\n" if outside["landmarks"] else ".\n")
