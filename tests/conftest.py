@@ -8,8 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests run on all cores, a process on each
 ROOT = Path(__file__).parents[1]
 
 TOY_DATASET = """
@@ -126,3 +128,17 @@ def cut_project(tmp_path_factory) -> Project:
     shared.stage("fetch", "toy")
     shared.stage("preprocess", "toy")
     return shared
+
+
+def still_running(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Those that run after `timeout` seconds; one that has ended and that nobody has asked for does not."""
+    left = psutil.wait_procs(processes, timeout)[1]
+    return [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+LONGEST = ("test_samples", "test_repro", "test_training", "test_distributed", "test_tracking", "test_notebooks")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no core waits for another at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

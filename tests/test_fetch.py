@@ -16,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from conftest import still_running
 from PIL import Image
 
 from stages import fetch, params
@@ -284,7 +285,7 @@ def test_a_fetch_that_is_killed_takes_its_processes_along_and_the_next_one_clean
     assert workers
     process.kill()
     process.wait()
-    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert still_running(workers, 10) == []
     assert len(os.listdir("data/raw")) == 1
     demo(2, 1)
     fetch.main("demo")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Project
+from conftest import Project, still_running
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -28,7 +28,7 @@ def half_way(project: Project) -> Iterator[tuple[subprocess.Popen, list[psutil.P
         deadline = time.monotonic() + 30
         while not (workers := psutil.Process(process.pid).children()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.3)  # all the others are cut
+        time.sleep(1)  # all the others are cut
         yield process, workers
     finally:
         process.kill()
@@ -42,7 +42,7 @@ def test_a_killed_preprocess_takes_its_processes_along_and_is_healed(cut_project
     with half_way(cut_project) as (process, workers):
         assert workers
         process.kill()
-        assert psutil.wait_procs(workers, timeout=5)[1] == []
+        assert still_running(workers, 5) == []
         assert contents(crops / "toy") == before, "the crops of the last run are whole"
         assert len(os.listdir(crops)) == 2
     cut_project.stage("preprocess", "toy")
@@ -59,7 +59,7 @@ def test_a_preprocess_that_is_stopped_ends_within_two_seconds_and_leaves_nothing
         kill(process.pid, how)
         printed, _ = process.communicate(timeout=2)
         assert process.returncode == status
-        assert psutil.wait_procs(workers, timeout=0.1)[1] == []
+        assert still_running(workers, 0.1) == []
     assert "stopped" in printed
     assert "Traceback" not in printed
     assert contents(crops) == before

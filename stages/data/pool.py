@@ -16,8 +16,13 @@ PATIENCE = 0.5  # seconds for what a worker has begun
 
 @contextmanager
 def processes() -> Iterator[ProcessPoolExecutor]:
-    """Workers that share the cores: OpenCV has one thread in each. An exception ends them at once, with their jobs."""
-    pool = ProcessPoolExecutor(os.cpu_count(), initializer=_begin, initargs=(os.getpid(),))
+    """Workers that share the cores: OpenCV has one thread in each. An exception ends them at once, with their jobs.
+
+    They are spawned: a forked copy of a process with threads (torch's, OpenCV's) can hang on a lock that one of them
+    held.
+    """
+    fresh = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(os.cpu_count(), fresh, initializer=_begin, initargs=(os.getpid(),))
     try:
         yield pool
     except BaseException:
