@@ -16,7 +16,7 @@ repro: .venv/installed ## install, then make every number again: `dvc repro`
 	@echo "The MLflow page:  make ui, then http://127.0.0.1:5000"
 
 test: .venv/installed ## install what is missing and run the tests
-	python -m pytest -n auto --dist loadfile
+	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed ## check style and formatting
 	ruff check .
