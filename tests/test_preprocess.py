@@ -23,16 +23,22 @@ def half_way(project: Project) -> Iterator[tuple[subprocess.Popen, list[psutil.P
     image = project.folder / "toy/images/train7.png"
     kept = image.rename(image.with_suffix(".kept"))
     os.mkfifo(image)
-    process = project.start("python", "-m", "stages.preprocess", "toy")
+    process, writer = project.start("python", "-m", "stages.preprocess", "toy"), None
     try:
-        deadline = time.monotonic() + 30
-        while not (workers := psutil.Process(process.pid).children()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        deadline = time.monotonic() + 60
+        while writer is None:
+            assert time.monotonic() < deadline, "no worker has come to the image"
+            try:
+                writer = os.open(image, os.O_WRONLY | os.O_NONBLOCK)  # possible once a worker reads
+            except OSError:
+                time.sleep(0.05)
         time.sleep(1)  # all the others are cut
-        yield process, workers
+        yield process, psutil.Process(process.pid).children()
     finally:
         process.kill()
         process.communicate()
+        if writer is not None:
+            os.close(writer)
         kept.replace(image)
 
 
@@ -52,7 +58,9 @@ def test_a_killed_preprocess_takes_its_processes_along_and_is_healed(cut_project
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("kill", [os.kill, os.killpg], ids=["it alone", "its group"])
-def test_a_preprocess_that_is_stopped_ends_though_an_image_never_comes_and_leaves_nothing(cut_project, how, status, kill):
+def test_a_preprocess_that_is_stopped_ends_though_an_image_never_comes_and_leaves_nothing(
+    cut_project, how, status, kill
+):
     crops = cut_project.folder / "data/crops"
     before = contents(crops)
     with half_way(cut_project) as (process, workers):
