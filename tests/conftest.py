@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,7 @@ class Project:
         return subprocess.Popen(
             command, cwd=self.folder, env=self.environment | environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite run in the background ignores it
         )  # fmt: skip
 
     def run(self, *command: str, fails: bool = False, **environment: str) -> str:
