@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stages.errors import InputError, refuse
-from stages.sections import DATASET, RECIPE, Experiment, Pipeline
+from stages.sections import DATASET, RECIPE, Crossing, Experiment, Layouts, Pipeline
 
 PARAMS = Path("params")
 
@@ -86,7 +86,15 @@ def pipeline() -> Pipeline:
     found = _validated(Pipeline, _read(path), path)
     lost = [f"experiments.{k}: dataset {e.dataset} is not listed under datasets" for k, e in found.experiments.items()
             if e.dataset not in found.datasets]  # fmt: skip
-    refuse(lost, str(path), "List the dataset, so that its fetch and preprocess stages exist.")
+    for key, crossing in found.crossings.items():
+        trained = found.experiments.get(crossing.experiment)
+        if trained is None:
+            lost.append(f"crossings.{key}: experiment {crossing.experiment} is not listed under experiments")
+        elif trained.dataset == crossing.dataset:
+            lost.append(f"crossings.{key}: {crossing.experiment} is trained on {crossing.dataset} itself")
+        if crossing.dataset not in found.datasets:
+            lost.append(f"crossings.{key}: dataset {crossing.dataset} is not listed under datasets")
+    refuse(lost, str(path), "What is not listed has no stages that make it.")
     return found
 
 
@@ -98,6 +106,41 @@ def experiment(name: str) -> Experiment:
             f"there is no experiment {name!r} in params/pipeline.yaml. Known: {', '.join(known) or 'none'}."
         )
     return known[name]
+
+
+def crossing(name: str) -> Crossing:
+    """The experiment and the dataset of a crossing of the pipeline."""
+    known = pipeline().crossings
+    if name not in known:
+        raise InputError(f"there is no crossing {name!r} in params/pipeline.yaml. Known: {', '.join(known) or 'none'}.")
+    return known[name]
+
+
+def partners(one: str, other: str) -> list[tuple[int, int]]:
+    """The landmarks that two datasets have in common, as pairs of numbers in the one and in the other, by the other's.
+
+    Raises `InputError` where params/layouts.yaml gives one of the datasets no layout or one of another number of
+    landmarks, or their layouts no partners.
+    """
+    path = PARAMS / "layouts.yaml"
+    told = _validated(Layouts, _read(path), path)
+    layout = {name: key for key, each in told.layouts.items() for name in each.datasets}
+    refuse([f"{name}: in no layout's list of datasets" for name in (one, other) if name not in layout], str(path),
+           "Name the dataset under the layout that its landmarks have.")  # fmt: skip
+    faults = []
+    for name in (one, other):
+        says, has = told.layouts[layout[name]].landmarks, dataset(name, "landmarks").landmarks.count
+        if says != has:
+            faults.append(f"{name}: its layout {layout[name]} has {says} landmarks, and its own file says {has}")
+    refuse(faults, str(path), "Name each dataset under the layout that its landmarks have.")
+    ours, theirs = layout[one], layout[other]
+    if ours == theirs:
+        return [(i, i) for i in range(told.layouts[ours].landmarks)]
+    for each in told.partners:
+        if set(each.layouts) == {ours, theirs}:
+            way = 1 if each.layouts == [ours, theirs] else -1
+            return sorted(((a, b) for a, b in (pair[::way] for pair in each.pairs)), key=lambda pair: pair[1])
+    raise InputError(f"{path}: it tells no partners of {ours} ({one}) and {theirs} ({other}). Add them under partners.")
 
 
 def dataset(name: str, *sections: str) -> Any:

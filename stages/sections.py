@@ -22,9 +22,60 @@ class Experiment(Section):
     recipe: str
 
 
+class Crossing(Section):
+    """A model of an experiment on the test faces of another dataset."""
+
+    experiment: str
+    dataset: str
+
+
 class Pipeline(Section):
     datasets: list[str]
     experiments: dict[str, Experiment]
+    crossings: dict[str, Crossing]
+
+
+# ---- params/layouts.yaml
+
+
+class Layout(Section):
+    landmarks: Count
+    datasets: list[str]
+
+
+class Partners(Section):
+    """Landmarks of two layouts that are the same point of the face: pairs of 0-based numbers, in the layouts' order."""
+
+    layouts: Annotated[list[str], Field(min_length=2, max_length=2)]
+    pairs: list[Annotated[list[int], Field(min_length=2, max_length=2)]]
+
+
+class Layouts(Section):
+    layouts: dict[str, Layout]
+    partners: list[Partners]
+
+    @model_validator(mode="after")
+    def _each_dataset_has_one_layout(self) -> "Layouts":
+        named = [name for layout in self.layouts.values() for name in layout.datasets]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"of more than one layout: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _partners_exist_and_are_unique(self) -> "Layouts":
+        for each in self.partners:
+            between = " and ".join(each.layouts)
+            for side, layout in enumerate(each.layouts):
+                if layout not in self.layouts:
+                    raise ValueError(f"partners of {between}: there is no layout {layout}")
+                named = [pair[side] for pair in each.pairs]
+                outside = sorted({i for i in named if not 0 <= i < self.layouts[layout].landmarks})
+                twice = sorted({i for i in named if named.count(i) > 1})
+                if outside or twice:
+                    fault = f"{outside} do not exist" if outside else f"{twice} stand twice"
+                    raise ValueError(f"partners of {between}: landmarks {fault} in {layout}")
+        return self
 
 
 # ---- params/datasets/*.yaml
@@ -48,6 +99,7 @@ class DemoForm(Section):
     train: Annotated[int, Field(ge=0)]
     test: Annotated[int, Field(ge=0)]
     size: Annotated[int, Field(ge=64, le=1024)]  # px
+    landmarks: list[Annotated[int, Field(ge=0, lt=98)]] | None = None  # those kept of the 98 drawn; null: all
 
 
 class CsvForm(Section):

@@ -16,7 +16,6 @@ import os
 import re
 import socket
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,9 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-import psutil
 from filelock import FileLock
 
+from stages import origin
 from stages.errors import Stopped
 
 EXPERIMENT = "hrnet-landmarks"  # one for all datasets: the runs of one MLflow experiment compare in its UI
@@ -52,7 +51,6 @@ SETTINGS = {
 
 METRICS_A_CALL, PARAMS_A_CALL, PARAM_LENGTH, TAG_LENGTH = 1000, 100, 6000, 5000  # MLflow's limits
 KEY = re.compile(r"\w[\w.: -]*(/\w[\w.: -]*)*", re.ASCII)
-CODE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -101,6 +99,15 @@ class Run:
         seconds = path.stat().st_size / UPLOAD_RATE
         self._call(lambda client: client.log_artifact(self.id, str(path), folder or None), extra=seconds)
 
+    def picture(self, path: Path, key: str) -> None:
+        """Store the picture `path` under `key`, by which the UI's image grid sets it beside those of other runs."""
+        if self._client is None:
+            return
+        from mlflow import Image
+
+        seconds = path.stat().st_size / UPLOAD_RATE
+        self._call(lambda client: client.log_image(self.id, Image(str(path)), key=_checked(key)), extra=seconds)
+
     def has(self, what: str) -> bool:
         """Whether some stage has marked `what` as logged, be it long ago."""
         return f"logged.{what}" in self._standing
@@ -131,7 +138,7 @@ class Run:
 
     def _open(self, labels: dict[str, str], values: dict[str, str], data: DataInput | None) -> None:
         try:
-            uri = store(Path(os.environ.get("DVC_ROOT") or CODE).resolve())
+            uri = store(Path(os.environ.get("DVC_ROOT") or origin.CODE).resolve())
             database = Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
             if database is None:
                 self._patience = max(PATIENCE, float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]))
@@ -181,7 +188,7 @@ def track(
     run = Run(f"{experiment}-{fingerprint[:8]}")
     identity = {"experiment": _checked(experiment), "fingerprint": _checked(fingerprint), "stage": stage}
     values = {_checked(key): str(value)[:PARAM_LENGTH] for key, value in _flat(params)}
-    labels = {_checked(key): str(value)[:TAG_LENGTH] for key, value in {**tags, **_commit(), **identity}.items()}
+    labels = {_checked(key): str(value)[:TAG_LENGTH] for key, value in {**tags, **origin.commit(), **identity}.items()}
     if os.environ.get("LANDMARKS_TRACKING", "").lower() != "off" and _mlflow():
         run._open(labels, values, data)
         if system_metrics:
@@ -217,21 +224,22 @@ def _enter(uri: str, database: Path | None, name: str, tags: dict, params: dict,
         mine = f"tags.experiment = '{tags['experiment']}'"
         this = f"{mine} and tags.fingerprint = '{tags['fingerprint']}'"
         found = search(this)
-        taken = bool(found) and found[0].info.status == "RUNNING" and _living(found[0]) and not _ours(found[0])
+        holder = found[0].data.tags if found and found[0].info.status == "RUNNING" else {}
+        taken = origin.is_living(holder) and not origin.is_me(holder)
         if not taken:  # a run that another living process is filling keeps that process as its holder
-            tags |= _me()
+            tags |= origin.me()
         if not found:
             client.create_run(group, run_name=name, tags=tags)
             found = search(this)  # more than one: another machine was quicker, or MLflow asked its server twice
             for extra in found[1:]:
-                if _ours(extra):
+                if origin.is_me(extra.data.tags):
                     client.delete_run(extra.info.run_id)
         run = found[0]
         _describe(client, run, params, tags, data)
         if run.info.status != "RUNNING":
             client.update_run(run.info.run_id, status="RUNNING")
         for other in search(f"{mine} and tags.host = '{socket.gethostname()}' and attributes.status = 'RUNNING'"):
-            if other.info.run_id != run.info.run_id and not _living(other):
+            if other.info.run_id != run.info.run_id and not origin.is_living(other.data.tags):
                 client.set_terminated(other.info.run_id, "KILLED")
     return client, run, not taken
 
@@ -295,41 +303,6 @@ def _describe(client, run, params: dict, tags: dict, data: DataInput | None) -> 
             dataset = Dataset(name, data.digest, kind, source, profile=profile)
             context = InputTag("mlflow.data.context", data.context)
             client.log_inputs(run.info.run_id, [DatasetInput(dataset, [context])])
-
-
-def _me() -> dict[str, str]:
-    """Tags that name this process for good: the start time tells it from a later one with the same number."""
-    started = psutil.Process().create_time()
-    return {"host": socket.gethostname(), "pid": str(os.getpid()), "pid_started": f"{started:.2f}"}
-
-
-def _ours(run) -> bool:
-    return run.data.tags.get("pid") == str(os.getpid()) and run.data.tags.get("host") == socket.gethostname()
-
-
-def _living(run) -> bool:
-    """Whether the process that holds or held `run` lives, as far as this host can know."""
-    tags = run.data.tags
-    try:
-        process = psutil.Process(int(tags["pid"]))
-        same = abs(process.create_time() - float(tags["pid_started"])) < 2  # s; the boot time it rests on is rounded
-        return same and tags["host"] == socket.gethostname() and process.status() != psutil.STATUS_ZOMBIE
-    except (KeyError, ValueError, psutil.Error):
-        return False
-
-
-def _commit() -> dict[str, str]:
-    """The commit of the code and whether it was changed since, what the pipeline itself writes left aside."""
-
-    def git(*words: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(CODE), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        changes = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!reports")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": "true" if changes else "false"}
-    except (OSError, subprocess.SubprocessError):
-        return {}
 
 
 @functools.cache

@@ -38,7 +38,7 @@ init: {weights: null}
 evaluate: {protocol: exact, flip_test: false, batch: 8}
 """
 
-PIPELINE = "datasets: [toy]\nexperiments:\n  toy-tiny: {dataset: toy, recipe: tiny}\n"
+PIPELINE = "datasets: [toy]\ncrossings: {}\nexperiments:\n  toy-tiny: {dataset: toy, recipe: tiny}\n"
 
 
 def draw_toy(folder: Path, train: int = 40, test: int = 12) -> None:

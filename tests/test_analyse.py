@@ -138,7 +138,7 @@ def lay_out(root: Path, faces: Faces, lost: int | None = None) -> np.ndarray:
         )  # fmt: skip
         (root / "params" / kind / f"{name}.yaml").write_text(content)
     (root / "params/pipeline.yaml").write_text(
-        "datasets: [demo]\nexperiments: {demo-quick: {dataset: demo, recipe: quick}}"
+        "datasets: [demo]\ncrossings: {}\nexperiments: {demo-quick: {dataset: demo, recipe: quick}}"
     )
     crops = root / "data/crops/demo"
     crops.mkdir(parents=True)
@@ -228,6 +228,6 @@ def test_experiments_that_differ_in_their_seed_alone_are_told(root):
     (own / "recipes/longer.yaml").write_text(quick.replace("epochs: 16", "epochs: 17"))
     names = {name: f"demo-{name}" for name in ("quick", "again", "longer")}
     listed = [f"  {key}: {{dataset: demo, recipe: {name}}}" for name, key in names.items()]
-    (own / "pipeline.yaml").write_text("\n".join(["datasets: [demo]", "experiments:", *listed]))
+    (own / "pipeline.yaml").write_text("\n".join(["datasets: [demo]", "crossings: {}", "experiments:", *listed]))
     found = {name: provenance.but_for_the_seed(key) for name, key in names.items()}
     assert found["quick"] == found["again"] != found["longer"]

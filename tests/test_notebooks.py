@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 NOTEBOOKS = ("explore_dataset", "compare_runs", "study_failures")
 EXPERIMENTS = """
 datasets: [demo]
+crossings: {}
 experiments:
   demo-quick: {dataset: demo, recipe: tiny}
   demo-slow: {dataset: demo, recipe: slow}

@@ -89,6 +89,70 @@ def test_an_experiment_whose_dataset_is_not_listed_is_refused(folder):
         params.pipeline()
 
 
+@pytest.mark.parametrize(
+    ("crossing", "message"),
+    [
+        ({"experiment": "demo-slow", "dataset": "demo"}, "experiment demo-slow is not listed under experiments"),
+        ({"experiment": "demo-quick", "dataset": "demo"}, "demo-quick is trained on demo itself"),
+        ({"experiment": "demo-quick", "dataset": "lfpw"}, "dataset lfpw is not listed under datasets"),
+    ],
+)
+def test_a_crossing_of_what_is_not_listed_is_refused(folder, crossing, message):
+    folder("pipeline.yaml", "crossings.there", crossing)
+    with pytest.raises(InputError, match=f"crossings.there: {message}"):
+        params.crossing("there")
+
+
+def test_an_unknown_crossing_is_named():
+    with pytest.raises(InputError, match="there is no crossing 'nowhere'"):
+        params.crossing("nowhere")
+
+
+def test_partners_are_the_same_point_of_the_face():
+    """What each dataset says by itself, where a landmark lies and which is its mirror, agrees for every pair."""
+    one, other = (params.dataset(name, "landmarks").landmarks for name in ("wflw", "300w"))
+    pairs = params.partners("wflw", "300w")
+    assert [theirs for _, theirs in pairs] == list(range(68))
+    group = [{i: name for name, members in marks.groups.items() for i in members} for marks in (one, other)]
+    assert all(group[0][a] == group[1][b] for a, b in pairs)
+    mirrored = [dict(p for a, b in marks.flip_pairs for p in ((a, b), (b, a))) for marks in (one, other)]
+    assert {(mirrored[0].get(a, a), mirrored[1].get(b, b)) for a, b in pairs} == set(pairs)
+
+
+def test_partners_go_both_ways_and_one_layout_has_all_in_common():
+    there, back = params.partners("demo", "lfpw"), params.partners("lfpw", "demo")
+    assert len(there) == len(back) == 68
+    assert {(b, a) for a, b in there} == set(back)
+    assert [theirs for _, theirs in back] == sorted(theirs for _, theirs in back)
+    assert params.partners("300w", "lfpw") == [(i, i) for i in range(68)]
+
+
+def test_datasets_without_partners_are_told(folder):
+    with pytest.raises(InputError, match=r"cofw: in no layout's list of datasets"):
+        params.partners("demo", "cofw")
+    folder("layouts.yaml", "layouts.cofw", {"landmarks": 29, "datasets": ["cofw"]})
+    with pytest.raises(InputError, match=r"no partners of wflw \(demo\) and cofw \(cofw\)"):
+        params.partners("demo", "cofw")
+    folder("layouts.yaml", "layouts.cofw", {"landmarks": 28, "datasets": ["cofw"]})
+    with pytest.raises(InputError, match="cofw: its layout cofw has 28 landmarks, and its own file says 29"):
+        params.partners("demo", "cofw")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("layouts.300w.datasets", ["lfpw", "demo"], "of more than one layout: demo"),
+        ("partners", [{"layouts": ["wflw", "300w"], "pairs": [[98, 0]]}], r"landmarks \[98\] do not exist in wflw"),
+        ("partners", [{"layouts": ["wflw", "300w"], "pairs": [[0, 0], [1, 0]]}], r"\[0\] stand twice in 300w"),
+        ("partners", [{"layouts": ["wflw", "lbf"], "pairs": []}], "there is no layout lbf"),
+    ],
+)
+def test_wrong_partners_are_refused(folder, key, value, message):
+    folder("layouts.yaml", key, value)
+    with pytest.raises(InputError, match=message):
+        params.partners("demo", "lfpw")
+
+
 def test_flip_pairs_and_eye_corners_must_exist(folder):
     folder("datasets/demo.yaml", "landmarks.flip_pairs", [[0, 98]])
     with pytest.raises(InputError, match=r"landmarks \[98\] are named"):

@@ -74,7 +74,9 @@ def whole_way(folder: Path, roots: dict[str, Path], forms: dict[str, str]) -> Pr
                        f"\n  partial: true\n  form: {forms.get(name, 'csv' if name in TRAIN else 'mat')}")  # fmt: skip
         project.change(f"params/datasets/{name}.yaml", "size: 448", "size: 112")
     experiments = "".join(f"  {name}-tiny: {{dataset: {name}, recipe: tiny}}\n" for name in roots)
-    (folder / "params/pipeline.yaml").write_text(f"datasets: [{', '.join(roots)}]\nexperiments:\n{experiments}")
+    (folder / "params/pipeline.yaml").write_text(
+        f"datasets: [{', '.join(roots)}]\ncrossings: {{}}\nexperiments:\n{experiments}"
+    )
     project.run("dvc", "repro", **{f"DATA_{name.upper()}": str(root) for name, root in roots.items()})
     return project
 
