@@ -17,49 +17,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from stages import errors, params, provenance, record
-from stages.data import places
-from stages.data.checks import image_checksums
 from stages.data.crops import Crops, read_crops, read_index
-from stages.data.faces import Faces
 from stages.data.files import atomic, atomic_folder
 from stages.data.geometry import apply, flip_order, invert
 from stages.measure import figures
 from stages.measure.evaluation import Evaluation, evaluate, mean_shape, outside_input
 from stages.model import checkpoint, fit
 from stages.model.cost import cost
-from stages.model.displaced import predict_displaced
-from stages.model.predict import Batches, predict
-from stages.model.predict_paper import predict_paper
-
-
-def require_fetched(faces: Faces, images: Path, raw: Path) -> None:
-    """Raise `InputError` listing the images of `faces` that are missing or not those that fetch recorded in `raw`."""
-    recorded = pd.read_csv(raw / "checksums.csv").set_index("image")["sha256"]
-    found, faults = image_checksums(images, faces.image)
-    faults += [f"{images / name}: changed since it was fetched" for name, _, sha in found if recorded.get(name) != sha]
-    remedy = "Bring them back, or run dvc repro --force on the fetch stage."
-    errors.refuse(faults, f"the test images in {images}", remedy)
-
-
-def predicted(model, test: Crops, experiment, dataset, recipe) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Points (N, K, 2) in image px and scores (N, K) by the recipe's protocol; then the points from displaced boxes."""
-    run = {"batch": recipe.evaluate.batch}
-    run["progress"] = lambda steps: tqdm(steps, f"evaluate {experiment.dataset}", mininterval=1, disable=None)
-    if recipe.evaluate.protocol == "paper":
-        root = places.data_root(experiment.dataset, dataset.source)
-        images = places.images_folder(experiment.dataset, root, dataset.source)
-        require_fetched(test.faces, images, Path("data/raw") / experiment.dataset)
-        found = predict_paper(model, images, test.faces, shrink_stretches=dataset.source.shrink_stretches, **run)
-        return *found, {}  # each displacement would read every image again
-    pairs = dataset.landmarks.flip_pairs
-    run["flip_order"] = flip_order(pairs, dataset.landmarks.count) if recipe.evaluate.flip_test else None
-    faces = Batches(test.images, test.context, recipe.input)
-    points, scores = predict(model, faces, **run)
-    displaced = predict_displaced(model, faces, **run)
-    return apply(test.to_image, points), scores, {name: apply(test.to_image, each) for name, each in displaced.items()}
+from stages.protocol import predicted
 
 
 def gallery(crops: Crops, result: Evaluation) -> bytes:
@@ -84,9 +51,11 @@ def main(name: str) -> None:
     if not len(test):
         raise errors.InputError(f"{folder}: the test split is empty, there is nothing to measure.")
     model, description = checkpoint.load(trained)
-    points, scores, displaced = predicted(model.to(fit.device()), test, experiment, dataset, recipe)
+    mirror = flip_order(dataset.landmarks.flip_pairs, dataset.landmarks.count)
+    found = predicted(model.to(fit.device()), test, experiment.dataset, dataset.source, recipe, mirror)
+    points, scores, displaced = found
     measure = dataset.normalisers.definitions(), dataset.normalisers.official
-    result = evaluate(test.faces, points, scores, *measure, displaced)
+    result = evaluate(test.faces, points, scores, *measure, displaced=displaced)
     baseline = evaluate(test.faces, mean_shape(read_index(folder, "train")[0], test.faces), scores, *measure)
     metrics = result.metrics(baseline)
 

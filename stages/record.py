@@ -30,8 +30,10 @@ def log_results(run: tracking.Run, name: str) -> None:
     run.log(values)
     for file in (report / "metrics.json", report / "ced.csv", report / "provenance.json"):
         run.artifact(file, "results")
-    for file in (*sorted((report / "figures").glob("training.png")), Path("data/galleries") / name / "faces.jpg"):
+    gallery = Path("data/galleries") / name / "faces.jpg"
+    for file in (*sorted((report / "figures").glob("training.png")), gallery):
         run.artifact(file, "figures")
+    run.picture(gallery, "faces")
     run.mark("evaluate")
 
 
@@ -45,11 +47,27 @@ def log_analysis(run: tracking.Run, name: str) -> None:
     run.log({key: value for key, value in values.items() if value is not None})
     for file in (report / "README.md", report / "details.json", report / "faces.csv"):
         run.artifact(file, "results")
-    for folder, files in (("figures", (report / "details").glob("*.png")),
-                          ("failures", (Path("data/failures") / name).glob("*.jpg"))):  # fmt: skip
+    failures = Path("data/failures") / name
+    for folder, files in (("figures", (report / "details").glob("*.png")), ("failures", failures.glob("*.jpg"))):
         for file in sorted(files):
             run.artifact(file, folder)
+    run.picture(failures / "test.jpg", "worst and median faces")
+    run.picture(report / "details" / "landmarks.png", "errors by landmark")
     run.mark("analyse")
+
+
+def crossing_file(experiment: str, name: str) -> Path:
+    return Path("reports/experiments") / experiment / "crossings" / f"{name}.json"
+
+
+def log_crossing(run: tracking.Run, experiment: str, name: str) -> None:
+    """Enter in the run of an experiment what it finds on another dataset, under keys of that dataset's name."""
+    file = crossing_file(experiment, name)
+    told = json.loads(file.read_text())
+    values = {f"test_on_{told['dataset']}/{key}": value for key, value in told["metrics"]["test"].items()}
+    run.log({key: value for key, value in values.items() if isinstance(value, int | float)})
+    run.artifact(file, "results")
+    run.mark(f"cross.{name}")
 
 
 def tracked(identity: provenance.Identity, faces: int, stage: str = "evaluate"):
@@ -77,3 +95,7 @@ def log_restored() -> None:
                     print(f"{name}: restored from DVC's cache, entered as MLflow run {run.name}")
                 if told.with_name("details.json").exists() and not run.has("analyse"):
                     log_analysis(run, name)
+                for crossing, each in params.pipeline().crossings.items():
+                    made = each.experiment == name and crossing_file(name, crossing).exists()
+                    if made and not run.has(f"cross.{crossing}"):
+                        log_crossing(run, name, crossing)

@@ -15,6 +15,7 @@ from stages import errors
 from stages.data.files import atomic, atomic_folder
 from stages.errors import InputError
 from stages.measure import lint, page, pairs
+from stages.measure.cells import spoken
 from stages.measure.compare import compare
 from stages.measure.figures import ced_figure, encode, styles
 from stages.measure.per_face import FaceErrors
@@ -35,7 +36,7 @@ def curves(experiments: list[Experiment]) -> dict[str, bytes]:
             {each.name: each.ced["test"] for each in members},
             {each.name: style[each.provenance.recipe] for each in members},
             title=f"{section[0]}, test",
-            normaliser=page.NORMALISERS.get(section[1], section[1]),
+            normaliser=spoken(section[1]),
         )
         found[page.ced_name(*section)] = encode(figure, "png")
     return found

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("fetch", "preprocess", "train", "evaluate", "analyse", "report")
+STAGES = ("fetch", "preprocess", "train", "evaluate", "cross", "analyse", "report")
 
 
 def module_files(name: str) -> list[Path]:
@@ -55,7 +55,8 @@ def test_a_stage_declares_exactly_the_code_it_imports(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_exactly_the_parameters_it_reads(stage):
-    """The sections named in the calls params.dataset(…, "crops") and params.recipe(…) of the stage's `main`."""
+    """The sections named in the calls params.dataset(…, "crops") and params.recipe(…) of the stage's `main`; all of
+    layouts.yaml where it calls params.partners."""
     tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
     read = {"datasets": set(), "recipes": set()}
     main = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main")
@@ -63,10 +64,12 @@ def test_a_stage_declares_exactly_the_parameters_it_reads(stage):
         if ast.unparse(call.func) in ("params.dataset", "params.recipe"):
             kind = call.func.attr + "s"
             read[kind] |= {a.value for a in call.args if isinstance(a, ast.Constant)}
+        elif ast.unparse(call.func) == "params.partners":
+            read["layouts.yaml"] = {"all"}
     listed = {"datasets": set(), "recipes": set()}
     for entry in declared(stage).get("params", []):
         ((path, sections),) = entry.items()
-        listed[Path(path).parts[1]] |= set(sections)
+        listed.setdefault(Path(path).parts[1], set()).update(sections or {"all"})
     assert read == listed
 
 

@@ -7,6 +7,12 @@ from stages.measure.results import Metrics
 from stages.measure.statistics import share_interval
 
 NOTHING = "–"
+SPOKEN = {"inter_ocular": "inter-ocular", "inter_pupil": "inter-pupil", "box_side": "box side"}
+
+
+def spoken(normaliser: str) -> str:
+    """A normaliser's name as a reader knows it."""
+    return SPOKEN.get(normaliser, normaliser)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

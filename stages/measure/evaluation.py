@@ -3,7 +3,7 @@
 Symbols: N faces, K landmarks. Everything is computed from points in image px; no image is looked at but the gallery's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,15 +83,19 @@ def evaluate(
     scores: np.ndarray,
     definitions: Mapping[str, object],
     official: str,
+    *,
     displaced: Mapping[str, np.ndarray] | None = None,
+    of: Sequence[int] | None = None,
 ) -> Evaluation:
     """Measure points (N, K, 2) image px against `faces`; definitions as of `metrics.normalisers`.
 
-    displaced: by name the points (N, K, 2) image px that were found from displaced boxes.
+    displaced: by name the points (N, K, 2) image px that were found from displaced boxes. of: the numbers of the faces'
+    landmarks that the points are, where they are not all; the normalisers are always those of all landmarks.
     """
+    truth = faces.landmarks if of is None else faces.landmarks[:, list(of)]
     divisors = normalisers(faces.landmarks, faces.side, definitions)
-    nme = {name: face_errors(points, faces.landmarks, divisor) for name, divisor in divisors.items()}
-    off = {name: face_errors(each, faces.landmarks, divisors[official]) for name, each in (displaced or {}).items()}
+    nme = {name: face_errors(points, truth, divisor) for name, divisor in divisors.items()}
+    off = {name: face_errors(each, truth, divisors[official]) for name, each in (displaced or {}).items()}
     return Evaluation(faces, points, scores, nme, official, off)
 
 

@@ -3,12 +3,22 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from stages.measure import pairs, series, weaknesses
-from stages.measure.cells import NOTHING, area, decimals, failure_interval, failures, nme, number, table, with_interval
+from stages.measure import across, pairs, series, weaknesses
+from stages.measure.cells import (
+    NOTHING,
+    area,
+    decimals,
+    failure_interval,
+    failures,
+    nme,
+    number,
+    spoken,
+    table,
+    with_interval,
+)
 from stages.measure.published import Published
 from stages.measure.results import Experiment, Hashes, Metrics
 
-NORMALISERS = {"inter_ocular": "inter-ocular", "inter_pupil": "inter-pupil", "box_side": "box side"}
 METRICS = {"nme": "NME", "fr_0.10": "FR@10", "auc_0.10": "AUC@10"}
 
 ABOUT = """\
@@ -77,7 +87,7 @@ def overview(experiments: Sequence[Experiment]) -> str:
             figures = [series.spread([getattr(each, key) for each in of])
                        for key in ("nme", "fr_008", "fr_010", "auc_008", "auc_010")]  # fmt: skip
         rows.append((
-            series.name(members), made.dataset, made.protocol, NORMALISERS.get(made.normaliser, made.normaliser),
+            series.name(members), made.dataset, made.protocol, spoken(made.normaliser),
             test.n, *figures, number(test.nme_mean_shape, 1),
         ))  # fmt: skip
     return table((*header, "mean shape"), rows, left=4)
@@ -146,9 +156,8 @@ def comparison(experiments: Sequence[Experiment], figures: Sequence[Published]) 
 def section(experiments: Sequence[Experiment], figures: Sequence[Published]) -> str:
     """One dataset under one normaliser; `figures` are those published on the dataset."""
     dataset, normaliser = section_of(experiments[0])
-    spoken = NORMALISERS.get(normaliser, normaliser)
     picture = f"![Cumulative error distributions](figures/{ced_name(dataset, normaliser)})\n"
-    parts = [f"## {dataset}, {spoken}\n", picture, subsets(experiments)]
+    parts = [f"## {dataset}, {spoken(normaliser)}\n", picture, subsets(experiments)]
     parts += filter(None, (pairs.section(pairs.pairs(experiments)), weaknesses.section(experiments)))
     beside = comparison(experiments, figures)
     if beside:
@@ -213,4 +222,5 @@ def render(experiments: Sequence[Experiment], figures: dict[str, Sequence[Publis
     parts = [ABOUT, LEGEND, overview(experiments)]
     for (dataset, _), group in groupby(sorted(experiments, key=section_of), section_of):
         parts.append(section(list(group), figures.get(dataset, ())))
+    parts += filter(None, [across.section(experiments)])
     return "\n".join([*parts, provenance(experiments), METHODS])

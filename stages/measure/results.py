@@ -1,7 +1,7 @@
 """What evaluate and analyse leave of each experiment under reports/experiments/<experiment>/, read and checked."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,6 +83,17 @@ class Provenance(BaseModel):
     cost: Cost | None = None
 
 
+class Crossing(BaseModel):
+    """An experiment's model on the test faces of another dataset, by those of its landmarks that both have."""
+
+    dataset: str
+    protocol: str
+    normaliser: str
+    landmarks: list[int]
+    of: int  # landmarks of the dataset
+    metrics: dict[str, Metrics]
+
+
 class Bin(BaseModel):
     """The faces between two values of a condition. nme: None where one of them has no prediction."""
 
@@ -112,6 +123,7 @@ class Details(BaseModel):
     """details.json, as far as the results page shows it; figures of the whole test split in percent."""
 
     percentiles: dict[str, dict[str, Error | None]]  # per subset
+    landmarks: list[Error | None]
     groups: dict[str, Group]
     conditions: dict[str, list[Bin]]  # by yaw (degrees), side (px) and visible (share of the landmarks)
     calibration: Calibration
@@ -129,6 +141,7 @@ class Experiment:
     pictures: tuple[str, ...]  # the files in its folder `figures`
     faces: FaceErrors | None = None  # of faces.csv, where it has one
     details: Details | None = None
+    crossings: tuple[Crossing, ...] = ()
 
 
 class _Ced(BaseModel):
@@ -156,6 +169,10 @@ ANALYSED = {
     "faces.csv": read_face_errors,
     "details.json": lambda path: Details.model_validate_json(path.read_bytes()),
 }  # made after the others, and absent where an experiment was measured before they were thought of
+
+
+def _crossing(path: Path) -> Crossing:
+    return Crossing.model_validate_json(path.read_bytes())
 
 
 def _read(folder: Path, readers: Mapping[str, Callable], needed: bool) -> tuple[dict[str, Any], list[str]]:
@@ -207,8 +224,10 @@ def read_experiments(folder: Path) -> list[Experiment]:
     for each in sorted(path.parent for path in folder.glob("*/metrics.json")):
         content, wrong = _read(each, READERS, needed=True)
         more, also_wrong = _read(each, ANALYSED, needed=False)
-        faults += wrong + also_wrong
+        names = sorted(f"crossings/{path.name}" for path in each.glob("crossings/*.json"))
+        crossed, wrong_too = _read(each, dict.fromkeys(names, _crossing), needed=True)
+        faults += wrong + also_wrong + wrong_too
         if not wrong:
-            found.append(_experiment(each, content | more))
+            found.append(replace(_experiment(each, content | more), crossings=tuple(crossed.values())))
     _refuse(faults, folder)
     return sorted(found, key=lambda each: (each.provenance.dataset, each.name))

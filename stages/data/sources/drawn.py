@@ -10,6 +10,9 @@ from stages.data.faces import Faces, join
 from stages.data.files import require_space
 from stages.data.pool import processes
 from stages.data.sources.assemble import split_faces
+from stages.errors import InputError
+
+DRAWN = 98  # landmarks of a face, in WFLW's layout
 
 
 def files(form, root: None, splits: tuple[str, ...]) -> list[str]:
@@ -22,7 +25,13 @@ def folders(form, splits: tuple[str, ...]) -> list[str]:
 
 
 def read(form, root: None, out: Path, count: int, splits: tuple[str, ...]) -> tuple[Faces, list[str]]:
-    """Draw the faces of `form` (sections.DemoForm) into out/images; no fault is possible."""
+    """Draw the faces of `form` (sections.DemoForm) into out/images.
+
+    Raises `InputError` where `form` keeps another number of landmarks than `count`.
+    """
+    kept = range(DRAWN) if form.landmarks is None else form.landmarks
+    if len(kept) != count:
+        raise InputError(f"source.demo.landmarks keeps {len(kept)} landmarks, and landmarks.count is {count}.")
     jobs = [(form.seed, split, index, form.size, out / "images") for split in splits
             for index in range(getattr(form, split))]  # fmt: skip
     # a byte a pixel is the most that such a PNG takes
@@ -39,8 +48,8 @@ def read(form, root: None, out: Path, count: int, splits: tuple[str, ...]) -> tu
             split_faces(
                 split,
                 images,
-                np.array(landmarks, np.float64).reshape(-1, count, 2),
-                visible=np.array(visible, bool).reshape(-1, count),
+                np.array(landmarks, np.float64).reshape(-1, DRAWN, 2)[:, kept],
+                visible=np.array(visible, bool).reshape(-1, DRAWN)[:, kept],
                 subsets=subsets,
             )
         )
