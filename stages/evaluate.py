@@ -25,7 +25,7 @@ from stages.data.geometry import apply, flip_order, invert
 from stages.measure import figures
 from stages.measure.evaluation import Evaluation, evaluate, mean_shape, outside_input
 from stages.model import checkpoint, fit
-from stages.model.cost import cost
+from stages.model.cost import cost, workload
 from stages.protocol import predicted
 
 
@@ -76,6 +76,7 @@ def main(name: str) -> None:
             "training": description["training"] | {"input_px": recipe.input.size, "chosen": description["chosen"]},
             "outside_crop": outside_input(test.faces, recipe.input.box),
             "series": provenance.but_for_the_seed(name), "cost": cost(model, recipe.input.size),
+            "workload": workload(model.config, recipe.input.size, recipe.evaluate.flip_test),
         })  # fmt: skip
         pictures = Path("data/galleries") / name
         with atomic_folder(pictures) as out:

@@ -22,6 +22,7 @@ from stages.measure.per_face import FaceErrors
 from stages.measure.predictions import read_predictions, read_test
 from stages.measure.published import published
 from stages.measure.results import Experiment, read_experiments
+from stages.measure.times import read_times
 
 REPORTS = Path("reports")
 
@@ -78,7 +79,8 @@ def main() -> None:
     experiments = read_experiments(REPORTS / "experiments")
     lint.check(experiments)
     datasets = {each.provenance.dataset for each in experiments}
-    text = page.render(experiments, {name: published(name) for name in datasets})
+    figures = {name: published(name) for name in datasets}
+    text = page.render(experiments, figures, read_times(REPORTS / "benchmarks.json"))
     with atomic_folder(REPORTS / "figures") as folder:
         for name, content in curves(experiments).items():
             (folder / name).write_bytes(content)

@@ -70,6 +70,8 @@ class Project:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
+        (folder / "reports").mkdir()
+        shutil.copy(ROOT / "reports/benchmarks.json", folder / "reports")
         (folder / "params/datasets/toy.yaml").write_text(TOY_DATASET)
         (folder / "params/recipes/tiny.yaml").write_text(TOY_RECIPE)
         (folder / "params/pipeline.yaml").write_text(PIPELINE)

@@ -28,6 +28,11 @@ def tiny():
     return recipe
 
 
+def with_evaluation(recipe):
+    recipe.evaluate = params.recipe("modern", "wflw", "evaluate").evaluate
+    return recipe
+
+
 def without_changes_of_light(recipe):
     plain = recipe.augment.model_copy(update=dict.fromkeys(("grey", "light", "blur", "noise", "occlusion"), 0.0))
     return SimpleNamespace(input=recipe.input, target=recipe.target, augment=plain)
@@ -84,6 +89,7 @@ def test_every_figure_can_be_measured_and_told(tmp_path, monkeypatch):
         *data.codec(batch=2, repeats=1),
         *data.training_path(faces=4, photos=1, repeats=1, batch=2),
         *network.on_cpu({"modern": tiny()}, size=64, batch=2, repeats=1),
+        *network.faces_by_recipe(recipes={"modern": with_evaluation(tiny())}, faces=4),
         *network.epoch(tiny(), faces=8, photos=1, size=112),
         *network.throughput(CPU, tiny(), batch=2, faces=4, photos=1, steps=1, matrix=16),
     ]
@@ -92,6 +98,8 @@ def test_every_figure_can_be_measured_and_told(tmp_path, monkeypatch):
     figures = [each for each in figures if isinstance(each, measure.Figure)]
     assert "exactness" in [each.name for each in missing]
     assert all(np.isfinite(figure.value) and figure.value > 0 for figure in figures)
+    told = [(figure.workload, figure.device) for figure in figures if figure.workload]
+    assert told == [("W4, stem 8, 1 bottlenecks, modules 1-1-1, 1 blocks, 64 px, flip test", "CPU")]
 
     measure.write(tmp_path / "benchmarks.json", measure.machine(), figures, missing)
     written = json.loads((tmp_path / "benchmarks.json").read_text())

@@ -126,4 +126,4 @@ def test_what_cannot_be_crossed_is_told(crossed, tmp_path):
     told = other.stage("cross", "there", fails=True)
     assert "params/layouts.yaml: 1 fault\n  - other: in no layout's list of datasets" in told
     assert "there is no crossing 'nowhere'" in other.stage("cross", "nowhere", fails=True)
-    assert not (other.folder / "reports").exists()
+    assert not (other.folder / "reports/experiments").exists()

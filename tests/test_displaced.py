@@ -1,13 +1,18 @@
 """Displaced boxes: the same pixels of the same faces, seen through another window; and what a model costs."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from stages.data.faces import Faces
+from stages.data.geometry import window_to_image
 from stages.measure import breakdown
 from stages.model import augment
 from stages.model.cost import cost
-from stages.model.displaced import displacements, moves, predict_displaced
+from stages.model.displaced import boxes, displacements, moves, predict_displaced, predict_paper_displaced
 from stages.model.predict import Batches, predict
 from stages.sections import Input
 
@@ -59,6 +64,31 @@ def test_ten_displacements_fit_into_the_crops_of_every_dataset():
         "scale_-10",
         "scale_10",
     ]
+
+
+def test_the_published_protocol_s_boxes_are_displaced_as_the_windows_of_the_exact_one():
+    n, side = 5, np.array([80.0, 100, 120, 140, 160])
+    center = 200 + np.arange(10.0).reshape(n, 2)
+    nothing = [("",)] * n
+    faces = Faces(list("abcde"), ["test"] * n, list("abcde"), center, side, np.zeros((n, 1, 2)), np.ones((n, 1), bool),
+                  nothing)  # fmt: skip
+    size, box = 64, 1.25
+    for _, shift, scale in displacements():
+        found = boxes(faces, shift, scale)
+        window = window_to_image(found.center, found.side * box, size)
+        moved = moves(n, size, box, shift, scale)
+        plain = torch.from_numpy(window_to_image(center, side * box, size))
+        np.testing.assert_allclose(window, augment.chain(plain, moved).numpy(), atol=1e-9)
+    assert len(list(displacements())) == 10
+
+
+def test_the_published_protocol_sees_the_displaced_boxes(monkeypatch):
+    monkeypatch.setattr("stages.model.displaced.predict_paper", lambda model, images, faces, **run: (faces.side, None))
+    faces = Faces(["a"], ["test"], ["a"], np.zeros((1, 2)), np.array([100.0]), np.zeros((1, 1, 2)),
+                  np.ones((1, 1), bool), [()])  # fmt: skip
+    found = predict_paper_displaced(None, Path("images"), faces, batch=1)
+    assert {name: float(side[0]) for name, side in found.items() if name.startswith("scale")} == {
+        "scale_-20": 80, "scale_-10": 90, "scale_10": pytest.approx(110), "scale_20": 120}  # fmt: skip
 
 
 def test_landmarks_are_found_where_they_are_from_any_box(monkeypatch):

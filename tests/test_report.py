@@ -19,7 +19,15 @@ from stages.measure.cells import decimals, failures, nme, table
 from stages.measure.figures import ced_figure, encode, gallery, styles, training_curve
 from stages.measure.metrics import ced, summarise
 from stages.measure.results import Metrics, read_experiments
+from stages.measure.times import Times
 
+BENCHMARKS = {
+    "machine": {"date": "2026-01-02 03:04 UTC", "cpu": "Some CPU", "cores": 2, "gpu": None},
+    "figures": [
+        {"name": "decode", "value": 0.1, "unit": "ms a face"},
+        {"name": "CPU, W18", "value": 41.234, "unit": "ms a face", "workload": "W18, 256 px", "device": "CPU"},
+    ],
+}
 WFLW = {"test": 2500, "largepose": 326, "blur": 773}
 
 
@@ -50,6 +58,8 @@ def leave(
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/benchmarks.json").write_text(json.dumps(BENCHMARKS))
     return tmp_path
 
 
@@ -87,6 +97,36 @@ def test_every_experiment_that_has_results_is_shown(root):
     assert row(text, "demo-quick", "3fa1b2c4" * 4)[2] == "d" * 32
     assert row(text, "demo-quick", "evaluate") == ["demo-quick", "evaluate", "Some CPU", "2", "AVX2", "f" * 32]
     assert "broken" not in text
+
+
+def test_the_time_of_a_face_is_that_measured_for_the_same_work(root):
+    for name, workload in (("demo-a", "W18, 256 px"), ("demo-bb", "W18, 256 px, flip test"), ("demo-ccc", None)):
+        path = leave(root, name, {"test": 30}) / "provenance.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"workload": workload}))
+    text = made(root)
+    costs = text[text.index("What a face costs") :]
+    assert "CPU: 2 cores of Some CPU; no GPU was at hand; 2026-01-02" in costs
+    assert [row(costs, name)[4:6] for name in ("demo-a", "demo-bb", "demo-ccc")] == [
+        ["41.2", "–"],
+        ["–"] * 2,
+        ["–"] * 2,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"machine": {"cpu": 1}}', "machine.date: Field required. Make it again"), ("[", "Make it again: make bench")],
+)
+def test_benchmarks_that_are_none_are_told(root, content, message):
+    (root / "reports/benchmarks.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        report.main()
+
+
+def test_without_benchmarks_no_time_is_told(root):
+    (root / "reports/benchmarks.json").unlink()
+    leave(root, "demo-a", {"test": 30})
+    assert "measured by `make bench` (here it has not run)" in made(root)
 
 
 def reseed(folder: Path, seed: int, series: str | None) -> None:
@@ -330,4 +370,4 @@ def test_the_training_curve_marks_the_best_epoch():
 
 
 def test_the_page_is_made_without_touching_a_file():
-    assert page.render([], {}).startswith("# Results\n")
+    assert page.render([], {}, Times()).startswith("# Results\n")

@@ -18,6 +18,7 @@ from stages.measure.cells import (
 )
 from stages.measure.published import Published
 from stages.measure.results import Experiment, Hashes, Metrics
+from stages.measure.times import DEVICES, Times
 
 METRICS = {"nme": "NME", "fr_0.10": "FR@10", "auc_0.10": "AUC@10"}
 
@@ -57,7 +58,8 @@ METHODS = """\
   results that compare with its released models.
 - **Landmarks outside the input** lie beyond the square that the model is shown; no heat map can answer them.
 - **GFLOPs**: 10⁹ operations for one face in one pass of the network, a multiplication and an addition counted as two.
-  MB: the size of the weights, 10⁶ bytes.
+  MB: the size of the weights, 10⁶ bytes. Milliseconds: from crops to 98 landmarks, in batches, with the flip test where
+  the recipe has it; no image is read or cut in them.
 - **Test** is the whole test split; a face may belong to several subsets.
 """
 
@@ -172,8 +174,8 @@ def section(experiments: Sequence[Experiment], figures: Sequence[Published]) -> 
     return "\n".join(parts)
 
 
-def provenance(experiments: Sequence[Experiment]) -> str:
-    """What made each row: hashes, the MLflow run, the training and the machine."""
+def provenance(experiments: Sequence[Experiment], times: Times) -> str:
+    """What made each row: hashes, the MLflow run, the training and the machine; and what it costs."""
     short = [(each.name, each.provenance, each.provenance.hashes) for each in experiments]
     made = table(
         ("experiment", "MLflow run", "data", "params", "code", "model"),
@@ -181,16 +183,21 @@ def provenance(experiments: Sequence[Experiment]) -> str:
         left=6,
     )
     trained = table(
-        ("experiment", "recipe", "device", "input px", "epochs", "seed", "landmarks outside the input",
-         "parameters", "MB", "GFLOPs a face"),
+        ("experiment", "recipe", "device", "input px", "epochs", "seed", "landmarks outside the input"),
         [
             (name, p.recipe, p.training.device, p.training.input_px, p.training.epochs, p.training.seed,
-             f"{100 * p.outside_crop:.2f} %",
-             *((f"{p.cost.parameters / 1e6:.2f} M", f"{p.cost.megabytes:.1f}", f"{p.cost.gflops:.2f}") if p.cost else
-               (NOTHING,) * 3))
+             f"{100 * p.outside_crop:.2f} %")
             for name, p, _ in short
         ],
         left=3,
+    )  # fmt: skip
+    costs = table(
+        ("experiment", "parameters", "MB", "GFLOPs a face", *(f"{device} ms a face" for device in DEVICES)),
+        [
+            (name, *((f"{p.cost.parameters / 1e6:.2f} M", f"{p.cost.megabytes:.1f}", f"{p.cost.gflops:.2f}") if p.cost
+                     else (NOTHING,) * 3), *times.cells(p.workload))
+            for name, p, _ in short
+        ],
     )  # fmt: skip
     whole = table(
         ("experiment", "fingerprint", *Hashes.model_fields),
@@ -210,12 +217,13 @@ def provenance(experiments: Sequence[Experiment]) -> str:
         "## Where the figures come from\n\n"
         "Hashes of what went in (data, parameters, code) and of the model that came out; the MLflow run has the course "
         f"of the\ntraining.\n\n{made}\n{trained}\n"
+        f"What a face costs; times measured by `make bench` ({times.about()}):\n\n{costs}\n"
         "<details><summary>Whole hashes, and the machines that the last bits depend on</summary>\n\n"
         f"{whole}\n{machines}\n</details>\n"
     )
 
 
-def render(experiments: Sequence[Experiment], figures: dict[str, Sequence[Published]]) -> str:
+def render(experiments: Sequence[Experiment], figures: dict[str, Sequence[Published]], times: Times) -> str:
     """The whole page; figures: per dataset those that others have published."""
     if not experiments:
         return f"{ABOUT}\n{EMPTY}"
@@ -223,4 +231,4 @@ def render(experiments: Sequence[Experiment], figures: dict[str, Sequence[Publis
     for (dataset, _), group in groupby(sorted(experiments, key=section_of), section_of):
         parts.append(section(list(group), figures.get(dataset, ())))
     parts += filter(None, [across.section(experiments)])
-    return "\n".join([*parts, provenance(experiments), METHODS])
+    return "\n".join([*parts, provenance(experiments, times), METHODS])

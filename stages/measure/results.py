@@ -81,6 +81,7 @@ class Provenance(BaseModel):
     outside_crop: Annotated[float, Field(ge=0, le=1)]  # share of the test landmarks outside the model's input
     series: str | None = None  # a hash of all parameters but the seed
     cost: Cost | None = None
+    workload: str | None = None  # what is computed for a face, by which its time is found
 
 
 class Crossing(BaseModel):

@@ -1,8 +1,10 @@
-"""What a model costs, as far as no clock is needed to tell."""
+"""What a model costs, as far as no clock is needed to tell, and the name by which the measured times are found."""
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from stages.model.hrnet import HRNetConfig
 
 
 def cost(model: nn.Module, size: int) -> dict[str, float]:
@@ -19,3 +21,10 @@ def cost(model: nn.Module, size: int) -> dict[str, float]:
         "megabytes": sum(each.nbytes for each in model.state_dict().values()) / 1e6,
         "gflops": counter.get_total_flops() / 1e9,
     }
+
+
+def workload(network: HRNetConfig, size: int, flip_test: bool) -> str:
+    """What is computed for a face, in words: the same words, the same time (but for how many landmarks there are)."""
+    modules = "-".join(map(str, network.modules))
+    parts = f"W{network.width}, stem {network.stem}, {network.bottlenecks} bottlenecks, modules {modules}"
+    return f"{parts}, {network.blocks} blocks, {size} px" + (", flip test" if flip_test else "")

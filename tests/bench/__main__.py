@@ -22,6 +22,7 @@ GROUPS = {  # module: function, cores
     "codec": ("data", "codec", 1),
     "training data": ("data", "training_path", 1),
     "network": ("network", "on_cpu", 2),
+    "faces by recipe": ("network", "faces_by_recipe", 2),
     "an epoch": ("network", "epoch", 2),
     "GPU": ("network", "on_gpu", None),  # as many as there are
 }

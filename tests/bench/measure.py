@@ -32,6 +32,8 @@ class Figure:
     at_least: float | None = None  # the goal, where more is better
     baseline: float | None = None  # the same thing done in the obvious way, in the same run
     baseline_is: str | None = None
+    workload: str | None = None  # of a time that the report tells: stages/model/cost.py
+    device: str | None = None
 
     @property
     def reached(self) -> bool | None:

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stages import params
 from stages.model import augment, fit, heatmap, hrnet, optimise
-from stages.model.predict import predict
+from stages.model.cost import workload
+from stages.model.predict import Batches, predict
 from tests.bench.data import RECIPES, cut_examples, photographs
 from tests.bench.measure import Figure, Missing, seconds, timed
 
@@ -146,6 +147,35 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
+# ---- what the report tells: how long a face takes by each recipe
+
+
+def faces_by_recipe(device: torch.device | None = None, recipes: dict | None = None, faces: int = 64) -> list[Figure]:
+    """From crops to landmarks as evaluate does it, in time a face; each network and input size once."""
+    device = device or torch.device("cpu")
+    names = sorted(path.stem for path in (params.PARAMS / "recipes").glob("*.yaml"))
+    recipes = recipes or {name: params.recipe(name, "wflw", "model", "input", "evaluate") for name in names}
+    order = np.arange(LANDMARKS)[::-1].copy()
+    found = {}
+    for recipe in recipes.values():
+        model, of = build(recipe).to(device).eval(), recipe.input
+        what = workload(model.config, of.size, recipe.evaluate.flip_test)
+        if what in found:
+            continue
+        size = round(of.size / of.box * 2.1875)  # crops of the input's own scale
+        crops = np.random.default_rng(0).integers(0, 256, (faces, size, size, 3), np.uint8)
+        flip = order if recipe.evaluate.flip_test else None
+        asked = {"batch": recipe.evaluate.batch, "flip_order": flip}
+        batches = Batches(crops, 2.1875, of)
+        taken = seconds(lambda of=(model, batches), asked=asked: predict(*of, **asked), 3)
+        name = "CPU" if device.type == "cpu" else "GPU"
+        how = f"{faces} faces of {size} px, batch {recipe.evaluate.batch}" + (
+            f", {torch.get_num_threads()} cores" if name == "CPU" else ""
+        )
+        found[what] = timed(f"{name}, crops to landmarks: {what}", taken, faces, how, workload=what, device=name)
+    return list(found.values())
+
+
 # ---- GPU
 
 
@@ -155,7 +185,8 @@ def on_gpu() -> list[Figure | Missing]:
     torch.cuda.reset_peak_memory_stats()
     figures = throughput(torch.device("cuda"), params.recipe("modern", "wflw", *SECTIONS))
     memory = torch.cuda.max_memory_allocated() / 2**30
-    return [*figures, Figure("GPU: memory", memory, "GiB", "the most that tensors took, training faces included")]
+    figures.append(Figure("GPU: memory", memory, "GiB", "the most that tensors took, training faces included"))
+    return figures + faces_by_recipe(torch.device("cuda"), faces=2048)
 
 
 def throughput(
