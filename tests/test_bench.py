@@ -10,7 +10,7 @@ import torch
 
 from stages import params
 from stages.model import augment, fit
-from tests.bench import data, exactness, measure, network
+from tests.bench import data, exactness, measure, network, reporting
 from tests.bench.__main__ import GROUPS
 
 SECTIONS = ("model", "input", "target", "augment", "train")
@@ -91,6 +91,7 @@ def test_every_figure_can_be_measured_and_told(tmp_path, monkeypatch):
         *network.on_cpu({"modern": tiny()}, size=64, batch=2, repeats=1),
         *network.faces_by_recipe(recipes={"modern": with_evaluation(tiny())}, faces=4),
         *network.epoch(tiny(), faces=8, photos=1, size=112),
+        *reporting.small_and_large(60, 80),
         *network.throughput(CPU, tiny(), batch=2, faces=4, photos=1, steps=1, matrix=16),
     ]
     assert torch.get_num_threads() == threads

@@ -48,6 +48,26 @@ def test_what_the_pipeline_leaves_is_possible(folder):
     report.main()
 
 
+def test_errors_that_agree_to_the_last_digit_in_the_file_are_possible(tmp_path):
+    errors = np.sort(ERRORS)
+    errors[1] = errors[0] + 1e-12  # 1e-10 %, and the file has six decimals
+    found = leave(tmp_path, "demo-quick", {}, errors={"test": errors})
+    steps = pd.read_csv(found / "ced.csv")
+    steps.to_csv(found / "ced.csv", index=False, float_format="%.6f")
+    assert len(steps) == 60
+    assert pd.read_csv(found / "ced.csv")["nme"].duplicated().any()
+    check(read_experiments(found.parent))
+
+
+@pytest.mark.parametrize("column", ["nme", "share"])
+def test_a_ced_that_falls_is_refused(folder, column):
+    steps = pd.read_csv(folder / "ced.csv")
+    steps.loc[[3, 4], column] = steps.loc[[4, 3], column].to_numpy()
+    steps.to_csv(folder / "ced.csv", index=False, float_format="%.6f")
+    with pytest.raises(InputError, match="ced: does not rise"):
+        check(read_experiments(folder.parent))
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 300])
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_results_of_any_faces_are_possible(tmp_path, n, lost):

@@ -96,7 +96,8 @@ def gallery(images: np.ndarray, predicted: np.ndarray, truth: np.ndarray, captio
         left, bottom = place % COLUMNS * CELL, foot + (rows - 1 - place // COLUMNS) * row
         axes = figure.add_axes((left / width, bottom / height, (CELL - 0.04) / width, (face - 0.04) / height))
         axes.imshow(image, interpolation="antialiased")
-        axes.plot(*np.stack([true, given]).transpose(2, 0, 1), color=PREDICTED, linewidth=0.6, alpha=0.8)
+        gaps = np.full_like(true, np.nan)  # one line with gaps is drawn many times faster than one for each landmark
+        axes.plot(*np.stack([true, given, gaps], 1).reshape(-1, 2).T, color=PREDICTED, linewidth=0.6, alpha=0.8)
         axes.plot(*true.T, "o", markersize=2.6, color=TRUTH, markeredgecolor="black", markeredgewidth=0.4)
         axes.plot(*given.T, "o", markersize=2.0, color=PREDICTED, markeredgewidth=0)
         axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))  # a point outside moves nothing
