@@ -17,7 +17,7 @@ from stages.errors import InputError
 from stages.measure import lint, page, pairs
 from stages.measure.cells import spoken
 from stages.measure.compare import compare
-from stages.measure.figures import ced_figure, encode, styles
+from stages.measure.figures import ced_figure, encode, experiment_styles
 from stages.measure.per_face import FaceErrors
 from stages.measure.predictions import read_predictions, read_test
 from stages.measure.published import published
@@ -28,14 +28,14 @@ REPORTS = Path("reports")
 
 
 def curves(experiments: list[Experiment]) -> dict[str, bytes]:
-    """The CED figures by file name, one for every dataset and normaliser; a recipe has one colour in all of them."""
-    style = styles(each.provenance.recipe for each in experiments)
+    """The CED figures by file name, one for every dataset and normaliser."""
+    style = experiment_styles({each.name: each.provenance.recipe for each in experiments})
     found = {}
     for section, group in groupby(sorted(experiments, key=page.section_of), page.section_of):
         members = list(group)
         figure = ced_figure(
             {each.name: each.ced["test"] for each in members},
-            {each.name: style[each.provenance.recipe] for each in members},
+            style,
             title=f"{section[0]}, test",
             normaliser=spoken(section[1]),
         )

@@ -46,6 +46,12 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def experiment_styles(recipes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The style of each experiment, given the recipes of all that have results: a recipe has one on every dataset."""
+    style = styles(recipes.values())
+    return {name: style[recipe] for name, recipe in recipes.items()}
+
+
 def bare(axes) -> None:
     """Only what carries the data: no box, a light grid behind the curves."""
     axes.spines[["top", "right"]].set_visible(False)
