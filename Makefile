@@ -28,6 +28,7 @@ bench: .venv/installed ## measure speed and exactness on this machine
 ui: .venv/installed ## the MLflow page of all runs, on 127.0.0.1:5000 (PORT=… for another)
 	@python -m stages.evaluate --log-restored
 	@test -n "$$MLFLOW_TRACKING_URI" -o -f mlflow.db || { echo "no run yet: make repro first"; exit 1; }
+	@python -m stages.views http://127.0.0.1:$(or $(PORT),5000)
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false python -m mlflow server \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --artifacts-destination ./mlartifacts \
 	  --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1

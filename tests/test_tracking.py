@@ -1,6 +1,7 @@
 """What a run holds, who answers for it, and that no store can stop a stage. One embedded database for the module."""
 
 import contextlib
+import json
 import math
 import os
 import signal
@@ -12,10 +13,12 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from stages import tracking
-from stages.errors import Stopped
+from stages import tracking, views
+from stages.errors import InputError, Stopped
 from stages.tracking import DataInput, store, track
 
 ROOT = Path(__file__).parents[1]
@@ -441,3 +444,27 @@ def test_the_environment_names_another_store(monkeypatch, tmp_path):
     assert store(tmp_path) == "http://tracking.example:5000"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert store(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_the_saved_views_are_kept_with_the_experiment_and_their_links_are_told(client, monkeypatch):
+    for _ in range(2):  # again is no fault
+        links = views.save("http://127.0.0.1:5000")
+    group = client.get_experiment_by_name("hrnet-landmarks")
+    assert len(links) == len(views.VIEWS) == 4
+    for name, link in zip(views.VIEWS, links, strict=True):
+        assert f"/#/experiments/{group.experiment_id}/runs?viewStateShareKey={name} " in link
+        assert json.loads(group.tags[f"mlflow.sharedViewState.{name}"])
+    monkeypatch.setattr(tracking, "EXPERIMENT", "another")
+    with pytest.raises(InputError, match="dvc repro makes its first run"):
+        views.save("http://127.0.0.1:5000")
+
+
+def test_a_picture_is_kept_where_the_image_grid_looks_for_it(client, tmp_path):
+    file = tmp_path / "faces.png"
+    cv2.imwrite(str(file), np.full((20, 30, 3), 90, np.uint8))
+    with begin("pictured", "f1") as run:
+        run.picture(file, "faces")
+    kept = [Path(each.path) for each in client.list_artifacts(run.id, "images")]
+    assert {each.suffix for each in kept} == {".png", ".webp"}
+    assert all(each.name.startswith("faces+") for each in kept)
+    assert "mlflow.loggedImages" in client.get_run(run.id).data.tags
