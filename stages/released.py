@@ -95,7 +95,9 @@ def choose(name: str, root: str | Path | None) -> str:
     return source.instead
 
 
-def predict_exact(model: HRNet, images: Path, faces: Faces, cut, of: Input) -> tuple[np.ndarray, np.ndarray]:
+def predict_exact(
+    model: HRNet, images: Path, faces: Faces, cut, of: Input, origin: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, K, 2) in image px and scores (N, K) from the crops that preprocess would make; `cut` is its section.
 
     Some batches at a time, since all crops of a benchmark are gigabytes.
@@ -105,7 +107,8 @@ def predict_exact(model: HRNet, images: Path, faces: Faces, cut, of: Input) -> t
     with ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def one(row: int) -> np.ndarray:
-            return crops.cut(read_image(images / faces.image[row]), to_image[row], cut.size)
+            window = crops.in_pixels(to_image[row], origin)
+            return crops.cut(read_image(images / faces.image[row]), window, cut.size)
 
         for start in tqdm(range(0, len(faces), 8 * BATCH), "evaluate", mininterval=1, disable=None):
             rows = np.arange(start, min(start + 8 * BATCH, len(faces)))
@@ -164,7 +167,9 @@ def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -
                 progress=lambda steps: tqdm(steps, "evaluate", mininterval=1, disable=None),
             )  # fmt: skip
         else:
-            points, scores = predict_exact(model, images, faces, dataset.crops, of)
+            # the published training took the annotations as they stand for positions in the image
+            origin = 0.0 if of is RELEASED else dataset.source.origin
+            points, scores = predict_exact(model, images, faces, dataset.crops, of, origin)
     official = dataset.normalisers.official
     result = evaluate(faces, points, scores, dataset.normalisers.definitions(), official)
     metrics = result.metrics()

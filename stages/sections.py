@@ -160,6 +160,9 @@ class Source(Section):
     pts: PtsForm | None = None
     mat: MatForm | None = None
     counts: Counts = Counts()
+    # What the annotations call the middle of the image's first pixel, in x and in y: 1 where they count from 1. Crops
+    # are cut so that landmarks and pixels agree; if they do not, a mirrored face is wrong the other way.
+    origin: Annotated[float, Field(ge=-2, le=2)] = 0.0
     # protocol paper: whether its loader's shrinking of big images stretched their contrast too, as it did to the sets
     # read from CSV (floats by then) and not to COFW (still bytes)
     shrink_stretches: bool = True

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from conftest import Project, still_running
+
+from stages.data.crops import read_crops
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -40,6 +44,23 @@ def half_way(project: Project) -> Iterator[tuple[subprocess.Popen, list[psutil.P
         if writer is not None:
             os.close(writer)
         kept.replace(image)
+
+
+def test_annotations_that_count_from_another_origin_give_the_same_crops(cut_project, tmp_path):
+    other = Project(tmp_path)
+    for file in ("train.csv", "test.csv", "test_blur.csv"):
+        table = pd.read_csv(tmp_path / "toy" / file)
+        moved = [name for name in table if name.startswith(("center", "original"))]
+        table[moved] += 1.5
+        table.to_csv(tmp_path / "toy" / file, index=False)
+    other.change("params/datasets/toy.yaml", "  form: csv\n", "  form: csv\n  origin: 1.5\n")
+    other.stage("fetch", "toy")
+    other.stage("preprocess", "toy")
+    for split in ("train", "test"):
+        ours, theirs = (read_crops(each.folder / "data/crops/toy", split) for each in (cut_project, other))
+        assert np.abs(ours.images.astype(int) - theirs.images).max() <= 1
+        np.testing.assert_allclose(theirs.landmarks(), ours.landmarks(), atol=1e-6)
+        np.testing.assert_allclose(theirs.faces.landmarks, ours.faces.landmarks + 1.5, atol=1e-6)
 
 
 def test_a_killed_preprocess_takes_its_processes_along_and_is_healed(cut_project):

@@ -1,7 +1,8 @@
 """Square crops round every face, as one memory-mapped array a split, with the table that says what they show.
 
 `<split>.npy` holds (N, S, S, 3) uint8 RGB; `<split>.parquet` beside it the N rows of the face table, in the same order,
-with the similarity crop px → image px of each (column `to_image`, six numbers).
+with the similarity crop px → image px of each (column `to_image`, six numbers), in the annotations' own numbering of
+pixels (`source.origin`).
 """
 
 import os
@@ -74,6 +75,13 @@ class Crops:
 def windows(faces: Faces, size: int, context: float) -> np.ndarray:
     """(N, 2, 3) crop px → image px for crops of `context` face boxes."""
     return window_to_image(faces.center, faces.side * context, size)
+
+
+def in_pixels(to_image: np.ndarray, origin: float) -> np.ndarray:
+    """Crop px → image px, as `cut` needs it, from crop px → annotations' px, whose first pixel is at `origin`."""
+    found = to_image.copy()
+    found[..., 2] -= origin
+    return found
 
 
 def reserve(path: Path, n: int, size: int) -> None:
