@@ -88,10 +88,10 @@ def test_every_experiment_that_has_results_is_shown(root):
     text = made(root)
     metrics = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())["test"]
     low, high = metrics["nme_ci95"]
-    cells = row(text, "demo-quick", "demo", "exact", "inter-ocular", "300")
-    assert cells[5] == f"{metrics['nme']:.2f} [{low:.2f}, {high:.2f}]"
-    assert cells[6:8] == [f"{metrics[key]:.1f}" for key in ("fr_0.08", "fr_0.10")]
-    assert cells[8:] == [f"{metrics[key]:.1f}" for key in ("auc_0.08", "auc_0.10")] + ["12.3"]
+    cells = row(text, "demo-quick", "demo", "exact", "inter-ocular", "128", "18", "300")
+    assert cells[7] == f"{metrics['nme']:.2f} [{low:.2f}, {high:.2f}]"
+    assert cells[8:10] == [f"{metrics[key]:.1f}" for key in ("fr_0.08", "fr_0.10")]
+    assert cells[10:] == [f"{metrics[key]:.1f}" for key in ("auc_0.08", "auc_0.10")] + ["12.3"]
     assert row(text, "wflw-paper", "wflw", "paper")
     assert row(text, "demo-quick", "demo-quick-3fa1b2c4")[2:] == ["dddddddd", "aaaaaaaa", "cccccccc", "eeeeeeee"]
     assert row(text, "demo-quick", "3fa1b2c4" * 4)[2] == "d" * 32
@@ -142,7 +142,7 @@ def test_trainings_that_differ_in_their_seed_alone_are_one_row(root):
         reseed(folders[name], seed, kind)
     text = made(root)
     cells = row(text, "wflw-a, wflw-bb (seeds 1, 2)")
-    assert cells[4:6] == ["9", "4.50 ± 0.71"]  # the deviation of 4 and 5: 1/√2
+    assert cells[6:8] == ["9", "4.50 ± 0.71"]  # the deviation of 4 and 5: 1/√2
     overview = text[: text.index("## ")]
     assert "wflw-other" in overview
     assert "wflw-same" in overview  # the same seed twice is no series

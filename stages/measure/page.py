@@ -76,7 +76,8 @@ def ced_name(dataset: str, normaliser: str) -> str:
 
 def overview(experiments: Sequence[Experiment]) -> str:
     """One row per experiment, or per series of seeds: the whole test split."""
-    header = ("experiment", "dataset", "protocol", "normaliser", "n", "NME [95 %]", "FR@8", "FR@10", "AUC@8", "AUC@10")
+    header = ("experiment", "dataset", "protocol", "normaliser", "input px", "epochs", "n", "NME [95 %]", "FR@8",
+              "FR@10", "AUC@8", "AUC@10")  # fmt: skip
     rows = []
     for members in series.series(experiments):
         made, test = members[0].provenance, members[0].metrics["test"]
@@ -90,7 +91,7 @@ def overview(experiments: Sequence[Experiment]) -> str:
                        for key in ("nme", "fr_008", "fr_010", "auc_008", "auc_010")]  # fmt: skip
         rows.append((
             series.name(members), made.dataset, made.protocol, spoken(made.normaliser),
-            test.n, *figures, number(test.nme_mean_shape, 1),
+            made.training.input_px, made.training.epochs, test.n, *figures, number(test.nme_mean_shape, 1),
         ))  # fmt: skip
     return table((*header, "mean shape"), rows, left=4)
 
