@@ -18,13 +18,14 @@ TAG = "mlflow.sharedViewState."
 MEASURED = "metrics.`test/nme` > 0"  # of the runs that have got so far
 
 
-def _charts(**charts: Mapping[str, object]) -> dict[str, object]:
-    """The state of a page of charts by title; each of the page's own type with its settings."""
+def _charts(columns: int, **charts: Mapping[str, object]) -> dict[str, object]:
+    """The state of a page of charts by title, so many in a row; each of the page's own type with its settings."""
     place = {"metricSectionId": "charts", "deleted": False, "isGenerated": False}
     listed = [{"uuid": title, "displayName": title.replace("_", " "), **place, **chart}
               for title, chart in charts.items()]  # fmt: skip
-    section = {"uuid": "charts", "name": "charts", "display": True, "isReordered": False}
-    return {"compareRunsMode": "CHART", "compareRunCharts": listed, "compareRunSections": [section],
+    section = {"uuid": "charts", "name": "charts", "display": True, "isReordered": False, "columns": columns,
+               "cardHeight": 480}  # fmt: skip
+    return {"compareRunCharts": listed, "compareRunSections": [section],
             "autoRefreshEnabled": False, "hideEmptyCharts": True}  # fmt: skip
 
 
@@ -53,13 +54,14 @@ VIEWS = {
     ),
     "training": (
         "How did the trainings go?",
-        _charts(val_NME=_line("val/nme"), training_loss=_line("train/loss"), learning_rate=_line("lr")),
+        _charts(3, val_NME=_line("val/nme"), training_loss=_line("train/loss"), learning_rate=_line("lr")),
     ),
     "parameters": (
         "Which parameters make the difference?",
         {
             "searchFilter": MEASURED,
             **_charts(
+                1,
                 parameters_and_NME={
                     "type": "PARALLEL",
                     "selectedParams": ["train.loss", "train.lr", "train.epochs", "train.average", "input.size"],
@@ -75,7 +77,7 @@ VIEWS = {
         {
             "searchFilter": MEASURED,
             **_charts(
-                faces=_images("faces"), worst_and_median=_images("worst and median faces"),
+                1, faces=_images("faces"), worst_and_median=_images("worst and median faces"),
                 by_landmark=_images("errors by landmark"),
             ),
         },
@@ -98,7 +100,8 @@ def save(address: str) -> list[str]:
     for name, (_, state) in VIEWS.items():
         client.set_experiment_tag(found.experiment_id, TAG + name, json.dumps(state))
     page = f"{address}/#/experiments/{found.experiment_id}/runs?viewStateShareKey="
-    return [f"{page}{name:11} {question}" for name, (question, _) in VIEWS.items()]
+    modes = {name: "&compareRunsMode=CHART" * ("compareRunCharts" in state) for name, (_, state) in VIEWS.items()}
+    return [f"{question}\n    {page}{name}{modes[name]}" for name, (question, _) in VIEWS.items()]
 
 
 if __name__ == "__main__":

@@ -452,7 +452,8 @@ def test_the_saved_views_are_kept_with_the_experiment_and_their_links_are_told(c
     group = client.get_experiment_by_name("hrnet-landmarks")
     assert len(links) == len(views.VIEWS) == 4
     for name, link in zip(views.VIEWS, links, strict=True):
-        assert f"/#/experiments/{group.experiment_id}/runs?viewStateShareKey={name} " in link
+        assert f"/#/experiments/{group.experiment_id}/runs?viewStateShareKey={name}" in link
+        assert ("&compareRunsMode=CHART" in link) == (name != "best")
         assert json.loads(group.tags[f"mlflow.sharedViewState.{name}"])
     monkeypatch.setattr(tracking, "EXPERIMENT", "another")
     with pytest.raises(InputError, match="dvc repro makes its first run"):
