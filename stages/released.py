@@ -161,14 +161,15 @@ def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -
     with TemporaryDirectory() as made:
         where = root or places.data_root(name, dataset.source)
         faces, images = read_test(name, dataset, where, Path(made))
+        # the published training took the annotations as they stand for positions in the image, ours does not
+        origin = 0.0 if of is RELEASED else dataset.source.origin
         if protocol == "paper":
             points, scores = predict_paper(
                 model, images, faces, shrink_stretches=dataset.source.shrink_stretches, batch=BATCH,
                 progress=lambda steps: tqdm(steps, "evaluate", mininterval=1, disable=None),
             )  # fmt: skip
+            points = points + origin
         else:
-            # the published training took the annotations as they stand for positions in the image
-            origin = 0.0 if of is RELEASED else dataset.source.origin
             points, scores = predict_exact(model, images, faces, dataset.crops, of, origin)
     official = dataset.normalisers.official
     result = evaluate(faces, points, scores, dataset.normalisers.definitions(), official)

@@ -1,12 +1,14 @@
 """Displaced boxes: the same pixels of the same faces, seen through another window; and what a model costs."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from stages import protocol
 from stages.data.faces import Faces
 from stages.data.geometry import window_to_image
 from stages.measure import breakdown
@@ -89,6 +91,22 @@ def test_the_published_protocol_sees_the_displaced_boxes(monkeypatch):
     found = predict_paper_displaced(None, Path("images"), faces, batch=1)
     assert {name: float(side[0]) for name, side in found.items() if name.startswith("scale")} == {
         "scale_-20": 80, "scale_-10": 90, "scale_10": pytest.approx(110), "scale_20": 120}  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", [0.0, 1.0])
+def test_under_the_published_protocol_points_are_told_as_the_annotations_count(monkeypatch, origin):
+    points = np.array([[[3.0, 4.0]]])
+    monkeypatch.setattr(protocol, "require_fetched", lambda *asked: None)
+    monkeypatch.setattr(protocol.places, "images_folder", lambda *asked: Path("images"))
+    monkeypatch.setattr(protocol, "predict_paper", lambda *asked, **run: (points, np.ones((1, 1))))
+    monkeypatch.setattr(protocol, "predict_paper_displaced", lambda *asked, **run: {"shift_5": points + 10})
+    source = SimpleNamespace(origin=origin, shrink_stretches=True, root="there")
+    recipe = SimpleNamespace(evaluate=SimpleNamespace(protocol="paper", batch=1))
+    test = SimpleNamespace(faces=None)
+    found, _, displaced = protocol.predicted(None, test, "toy", source, recipe, None)
+    np.testing.assert_array_equal(found, points + origin)
+    np.testing.assert_array_equal(displaced["shift_5"], points + 10 + origin)
+    assert protocol.predicted(None, test, "toy", source, recipe, None, displaced=False)[2] == {}
 
 
 def test_landmarks_are_found_where_they_are_from_any_box(monkeypatch):
