@@ -64,7 +64,7 @@ def test_nothing_is_made_again_when_nothing_changed(made):
 
 def test_twice_from_an_empty_cache_gives_identical_hashes(made):
     before = outs(made)
-    forget(made, ".dvc/cache", "data", "models", "reports")
+    forget(made, ".dvc/cache", "data", "models", "reports/experiments", "reports/figures")
     made.run("dvc", "repro", "--force", LANDMARKS_TRACKING="off")
     assert outs(made) == before
 
