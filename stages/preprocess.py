@@ -60,13 +60,7 @@ def window_fault(to_image: np.ndarray, size: int, height: int, width: int) -> st
 
 
 def cut_image(
-    folder: Path,
-    image: str,
-    sha256: str,
-    rows: list[tuple[str, str, int, np.ndarray]],
-    out: Path,
-    size: int,
-    origin: float,
+    folder: Path, image: str, sha256: str, rows: list[tuple[str, str, int, np.ndarray]], out: Path, size: int
 ) -> list[str]:
     """Cut all faces of one image into the arrays under `out`; rows are (face, split, row, crop → image). The faults."""
     try:
@@ -85,7 +79,7 @@ def cut_image(
             faults.append(f"{folder / image}: face {face}: {fault}")
             continue
         array = np.load(out / f"{split}.npy", mmap_mode="r+")
-        array[row] = crops.cut(pixels, crops.in_pixels(to_image, origin), size)
+        array[row] = crops.cut(pixels, to_image, size)
     return faults
 
 
@@ -109,11 +103,13 @@ def main(name: str) -> None:
             to_image = crops.windows(part, size, dataset.crops.context)
             crops.write_index(out / f"{split}.parquet", part, to_image)
             crops.reserve(out / f"{split}.npy", len(part), size)
+            in_pixels = crops.in_pixels(to_image, dataset.source.origin)
             for row, image in enumerate(part.image):
-                work[image].append((part.face_id[row], split, row, to_image[row]))
+                work[image].append((part.face_id[row], split, row, in_pixels[row]))
         with processes() as pool:
-            how = out, size, dataset.source.origin
-            jobs = [pool.submit(cut_image, folder, image, checksums[image], rows, *how) for image, rows in work.items()]
+            jobs = [
+                pool.submit(cut_image, folder, image, checksums[image], rows, out, size) for image, rows in work.items()
+            ]
             faults = [
                 fault for job in tqdm(jobs, desc=f"cut {name}", unit="image", disable=None) for fault in job.result()
             ]
