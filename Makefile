@@ -9,9 +9,9 @@ export DVC_NO_ANALYTICS := 1
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-repro: .venv/installed ## install, then make every number again: `dvc repro`
+repro: .venv/installed ## install, then reproduce every figure: `dvc repro`
 	dvc repro
-	@python -m stages.evaluate --log-restored
+	@python -m stages.log_restored
 	@echo "The report:       $(CURDIR)/reports/results.md"
 	@echo "The MLflow page:  make ui, then http://127.0.0.1:5000"
 
@@ -26,14 +26,14 @@ bench: .venv/installed ## measure speed and exactness on this machine
 	python -m tests.bench
 
 ui: .venv/installed ## the MLflow page of all runs, on 127.0.0.1:5000 (PORT=… for another)
-	@python -m stages.evaluate --log-restored
+	@python -m stages.log_restored
 	@test -n "$$MLFLOW_TRACKING_URI" -o -f mlflow.db || { echo "no run yet: make repro first"; exit 1; }
 	@python -m stages.views http://127.0.0.1:$(or $(PORT),5000)
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false python -m mlflow server \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --artifacts-destination ./mlartifacts \
 	  --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
 
-clean: ## remove the environment and what training left (data, models and results stay)
+clean: ## remove the environment and training checkpoints (data, models and results are kept)
 	rm -rf .venv .training
 
 # The packages that pyproject.toml names, at the versions that constraints.txt pins.

@@ -1,118 +1,105 @@
-"""Measure a trained model on the test split.
+"""Measure a table of predictions against the annotation of the test split.
 
     python -m stages.evaluate demo-quick
     python -m stages.evaluate --dataset wflw --weights HR18-WFLW.pth --protocol paper --out results/hr18-wflw
 
-The first, which DVC runs, reads models/<experiment> and data/crops/<dataset>/test (under protocol paper the images
-themselves), writes data/predictions/<experiment>.parquet (every later table and figure comes from it),
-reports/experiments/<experiment>/ and the gallery in data/galleries. The second measures a file of weights as it is on
-the dataset's test files: stages/released.py.
+The first, which DVC runs, reads data/predictions/<name>.parquet, the faces and their crops, and writes
+reports/experiments/<name>: metrics.json, ced.csv, faces.csv, details.json, provenance.json, the history of the training
+and, where the dataset's pictures may be shared, pictures/. The galleries of all datasets are in data/galleries/<name>.
+It knows landmarks and metrics and no network, so the second, which measures a file of weights, is a program of its own:
+evaluate_weights.
 """
 
 import argparse
-import importlib
+import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
-
-from stages import errors, params, provenance, record
+from stages.config.experiment import Experiment, load_dataset, load_experiment
 from stages.data.crops import Crops, read_crops, read_index
-from stages.data.files import atomic, atomic_folder
-from stages.data.geometry import apply, flip_order, invert
-from stages.measure import figures
-from stages.measure.evaluation import Evaluation, evaluate, mean_shape, outside_input
-from stages.model import checkpoint, fit
-from stages.model.cost import cost, workload
-from stages.protocol import predicted
+from stages.data.geometry import outside_window
+from stages.data.scheme import read_scheme
+from stages.metrics.details import details
+from stages.metrics.evaluation import Evaluation, evaluate, mean_shape_predictions
+from stages.predictions.table import Made, read_predictions
+from stages.reporting.gallery import gallery
+from stages.system import errors
+from stages.system.files import atomic, atomic_folder, write_json
+from stages.tracking import provenance
+from stages.tracking.results import log_cross_dataset, log_evaluation, tracked
 
 
-def gallery(crops: Crops, result: Evaluation) -> bytes:
-    """A JPEG of the telling faces, as cut by preprocess."""
-    rows, captions = zip(*result.telling(), strict=True)
-    chosen = np.array(rows)
-    to_crop = invert(crops.to_image[chosen])
-    predicted, truth = (apply(to_crop, points[chosen]) for points in (result.points, result.faces.landmarks))
-    return figures.encode(figures.gallery(np.stack([crops.images[i] for i in rows]), predicted, truth, captions), "jpg")
+def write_galleries(crops: Crops, evaluation: Evaluation, folder: Path, shared: Path, share: bool) -> None:
+    """Pictures of random, best and worst faces and of each subset's failure cases; `shared` gets those for git."""
+    points = evaluation.predictions.points, evaluation.predictions.truth
+    with atomic_folder(folder) as out:
+        (out / "faces.jpg").write_bytes(gallery(crops, evaluation.gallery_rows(), *points))
+        for subset, rows in evaluation.subsets().items():
+            (out / f"failures-{subset}.jpg").write_bytes(gallery(crops, evaluation.failure_cases(rows), *points))
+    with atomic_folder(shared) as out:
+        if share:  # else they stay out of git, in DVC's cache
+            shutil.copy(folder / "faces.jpg", out / "faces.jpg")
+            shutil.copy(folder / "failures-test.jpg", out / "failures.jpg")
+
+
+def origin(experiment: Experiment, evaluation: Evaluation, made: Made, run: str, fingerprint: str) -> dict:
+    """provenance.json: what the figures were made of."""
+    identity, faces = provenance.identify(experiment), evaluation.faces
+    outside = outside_window(evaluation.predictions.truth, faces.center, faces.side, made.box)
+    return {
+        "name": experiment.name, "kind": experiment.kind, "experiment": experiment.model_name,
+        "dataset": experiment.dataset, "trained_on": experiment.trained_on, "recipe": experiment.recipe_name,
+        "init": experiment.init, "protocol": made.protocol, "normaliser": evaluation.scheme.normaliser,
+        "landmarks": made.landmarks, "landmark_count": evaluation.scheme.count,
+        "run": run, "fingerprint": fingerprint, "series": provenance.series_key(experiment),
+        "hashes": {**identity.hashes, "data": provenance.dvc_hash(experiment.crops), "model": made.model},
+        "environment": provenance.environment(), "input_px": made.input_px, "outside_input": float(outside.mean()),
+        "cost": made.cost, "workload": made.workload,
+    }  # fmt: skip
 
 
 def main(name: str) -> None:
-    experiment = params.experiment(name)
-    dataset = params.dataset(experiment.dataset, "about", "source", "landmarks", "normalisers")
-    recipe = params.recipe(experiment.recipe, experiment.dataset, "input", "evaluate")
-    folder, trained, report = (
-        Path("data/crops") / experiment.dataset,
-        Path("models") / name,
-        Path("reports/experiments") / name,
-    )
-    test = read_crops(folder, "test")
-    if not len(test):
-        raise errors.InputError(f"{folder}: the test split is empty, there is nothing to measure.")
-    model, description = checkpoint.load(trained)
-    mirror = flip_order(dataset.landmarks.flip_pairs, dataset.landmarks.count)
-    found = predicted(model.to(fit.device()), test, experiment.dataset, dataset.source, recipe, mirror)
-    points, scores, displaced = found
-    measure = dataset.normalisers.definitions(), dataset.normalisers.official
-    result = evaluate(test.faces, points, scores, *measure, displaced=displaced)
-    baseline = evaluate(test.faces, mean_shape(read_index(folder, "train")[0], test.faces), scores, *measure)
-    metrics = result.metrics(baseline)
+    experiment = load_experiment(name)
+    about, scheme = load_dataset(experiment.dataset, "about").about, read_scheme(experiment.dataset)
+    test, (train, _) = read_crops(experiment.crops, "test"), read_index(experiment.crops, "train")
+    predictions = read_predictions(experiment.predictions, test.faces)
+    evaluation = evaluate(predictions, scheme)
+    baseline = evaluate(mean_shape_predictions(train, predictions), scheme) if len(train) else None
+    metrics, report = evaluation.metrics(baseline), experiment.report
 
-    identity = provenance.identify(name)
-    history = pd.read_csv(trained / "history.csv")
-    with record.tracked(identity, len(test)) as run:
-        with atomic(Path("data/predictions") / f"{name}.parquet") as temporary:
-            pq.write_table(result.predictions(), temporary)
+    fingerprint = provenance.identify(experiment).fingerprint
+    if experiment.kind == "cross_dataset":  # it is logged in the run of its experiment
+        trained = Path("reports/experiments") / experiment.model_name / "provenance.json"
+        fingerprint = json.loads(trained.read_text(encoding="utf-8"))["fingerprint"]
+    with tracked(provenance.identify(experiment), "evaluate", "test", len(test)) as run:
         with atomic(report / "ced.csv") as temporary:
-            result.ced().to_csv(temporary, index=False, float_format="%.6f")
-        record.write_json(report / "metrics.json", metrics)
-        record.write_json(report / "provenance.json", {
-            "experiment": name, "dataset": experiment.dataset, "recipe": experiment.recipe,
-            "protocol": recipe.evaluate.protocol, "normaliser": dataset.normalisers.official,
-            "run": run.name, "fingerprint": identity.fingerprint,
-            "hashes": {**identity.hashes, "model": provenance.dvc_hash(trained / "model.safetensors")},
-            "environment": provenance.environment(),
-            "training": description["training"] | {"input_px": recipe.input.size, "chosen": description["chosen"]},
-            "outside_crop": outside_input(test.faces, recipe.input.box),
-            "series": provenance.but_for_the_seed(name), "cost": cost(model, recipe.input.size),
-            "workload": workload(model.config, recipe.input.size, recipe.evaluate.flip_test),
-        })  # fmt: skip
-        pictures = Path("data/galleries") / name
-        with atomic_folder(pictures) as out:
-            (out / "faces.jpg").write_bytes(gallery(test, result))
-        with atomic_folder(report / "figures") as out:
-            (out / "training.png").write_bytes(figures.encode(figures.training_curve(history), "png"))
-            if dataset.about.share_pictures:  # else they stay out of git, in DVC's cache
-                shutil.copy(pictures / "faces.jpg", out / "faces.jpg")
-        record.log_results(run, name)
+            evaluation.ced().to_csv(temporary, index=False, float_format="%.6f")
+        with atomic(report / "faces.csv") as temporary:
+            evaluation.face_table().to_csv(temporary, index=False, float_format="%.8g")
+        write_json(report / "details.json", details(evaluation, predictions.made.box))
+        write_json(report / "metrics.json", metrics)
+        write_json(report / "provenance.json", origin(experiment, evaluation, predictions.made, run.name, fingerprint))
+        if experiment.kind == "experiment":
+            for file in ("history.csv", "training.json"):  # of its training, for the report
+                with atomic(report / file) as temporary:
+                    shutil.copyfile(experiment.training / file, temporary)
+        write_galleries(test, evaluation, experiment.galleries, report / "pictures", about.share_pictures)
+        (log_evaluation if experiment.kind == "experiment" else log_cross_dataset)(run, experiment)
     whole = metrics["test"]
+    baseline_nme = f", the mean shape's {whole['nme_mean_shape']:.3f} %" if baseline else ""
+    nme = "not finite" if whole["nme"] is None else f"{whole['nme']:.3f} %"
     print(
-        f"{name}: test NME {whole['nme']:.3f} % of {dataset.normalisers.official} on {whole['n']} faces, "
-        f"the mean shape's {whole['nme_mean_shape']:.3f} %; MLflow run {run.name}"
+        f"{name}: test NME {nme} of {scheme.normaliser} on {whole['n']} faces by {len(predictions.made.landmarks)} of "
+        f"{scheme.count} landmarks{baseline_nme}; MLflow run {run.name}"
     )
 
 
 if __name__ == "__main__":
+    if any(argument.split("=")[0] in ("--weights", "--dataset") for argument in sys.argv[1:]):
+        os.execv(sys.executable, [sys.executable, "-m", "stages.evaluate_weights", *sys.argv[1:]])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", nargs="?", help="a name in params/pipeline.yaml")
-    parser.add_argument("--log-restored", action="store_true", help="only enter in MLflow what DVC's cache gave back")
-    released = parser.add_argument_group("a file of weights")
-    released.add_argument("--dataset", help="a name in params/datasets/, whose test faces it is measured on")
-    released.add_argument(
-        "--weights", type=Path, help="a released .pth, a .safetensors, or a folder models/<experiment>"
-    )
-    released.add_argument("--protocol", choices=("exact", "paper"), default="exact", help="paper: the published one")
-    released.add_argument("--out", type=Path, help="the folder for metrics.json and predictions.parquet")
-    released.add_argument("--data", help="where the dataset's files lie, if not where its parameters say")
-    given = parser.parse_args()
-    if sum((bool(given.experiment), given.log_restored, bool(given.dataset))) != 1:
-        parser.error("name an experiment, or give --dataset with --weights and --out, or --log-restored")
-    if given.dataset and not (given.weights and given.out):
-        parser.error("--dataset needs --weights and --out")
-    work = record.log_restored if given.log_restored else lambda: main(given.experiment)
-    if given.dataset:
-        # by its name: what DVC runs does not read this module, so a change of it makes no experiment be measured again
-        measure = importlib.import_module("stages.released").main
-        work = lambda: measure(given.dataset, given.weights, given.protocol, given.out, given.data)  # noqa: E731
-    errors.run(work)
+    parser.add_argument("name", help="an experiment or a cross-dataset evaluation of params/pipeline.yaml")
+    arguments = parser.parse_args()
+    errors.run(lambda: main(arguments.name))

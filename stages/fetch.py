@@ -1,9 +1,9 @@
-"""Read a dataset's annotations into the face table, check all of it, and record the hash of every file it rests on.
+"""Read a dataset's annotations into the face table, check all of it, and record the checksum of every file it uses.
 
     python -m stages.fetch demo
 
-Reads params/datasets/<dataset>.yaml and the dataset's files, which stay where they are; writes data/raw/<dataset>:
-faces.parquet, checksums.csv and, where the source makes its images, images/. Nothing in it names this machine.
+Reads the dataset's files where params/pipeline.yaml says they are; writes data/raw/<dataset>: faces.parquet,
+checksums.csv and, where the source makes its images or is an archive, images/.
 """
 
 import argparse
@@ -11,42 +11,46 @@ import csv
 from collections import Counter
 from pathlib import Path
 
-from stages import errors, params
-from stages.data import checks, places, sources
+from stages.config.experiment import dataset_location, load_dataset
 from stages.data.faces import write_faces
-from stages.data.files import atomic_folder
+from stages.data.scheme import read_scheme
+from stages.sources import checks, readers
+from stages.sources.images.checksums import checksums, image_checksums
+from stages.system import errors
+from stages.system.files import atomic_folder
 
 
 def main(name: str) -> None:
-    dataset = params.dataset(name, "about", "source", "landmarks", "normalisers")
-    source, root = dataset.source, places.data_root(name, dataset.source)
-    target = Path("data/raw") / name
+    dataset, location, scheme = load_dataset(name, "about", "source"), dataset_location(name), read_scheme(name)
+    source, target = dataset.source, Path("data/raw") / name
     with atomic_folder(target) as out:
-        faces, faults = sources.read(name, dataset, root, out)
-        made = out / "images"
-        images = made if made.is_dir() else places.images_folder(name, root, source)
-        hashes, image_faults = checks.image_checksums(images, faces.image)
-        faults += image_faults + checks.normaliser_faults(faces, dataset.normalisers)
-        if not faults:  # a row left out would be counted twice
-            differing = checks.count_faults(faces, source.counts, sources.SPLITS)
+        with readers.opened(source, location, out) as folder:
+            readers.require_files(name, dataset.about, source, folder)
+            faces, faults = readers.read(name, source, scheme.count, folder, out)
+            annotations = checksums(folder, readers.annotations(source, folder))
+        written = out / "images"
+        images = written if written.is_dir() else location / source.files.images
+        hashes, image_faults = image_checksums(images, faces.image)
+        faults += image_faults + checks.normaliser_faults(faces, scheme)
+        if not faults:  # else a faulty row would be reported a second time, as a wrong count
+            differing = checks.count_faults(faces, source.counts, readers.SPLITS)
             if source.partial:
-                print(*(f"warning: {name}: {each}" for each in differing), sep="\n", end="\n" * bool(differing))
+                print(*(f"warning: {name}: {fault}" for fault in differing), sep="\n", end="\n" * bool(differing))
             else:
-                faults += [f"{each} (source.partial: true reads part of the data on purpose)" for each in differing]
-        errors.refuse(faults, f"dataset {name}", "Nothing was written. Mend these, then run the same command again.")
+                faults += [f"{fault} (source.partial: true reads part of the data on purpose)" for fault in differing]
+        errors.refuse(faults, f"dataset {name}", "Nothing was written. Fix these, then run the same command again.")
 
-        folder, annotations = sources.annotations(name, source, root)
-        hashes += checks.checksums(folder, annotations)
         with open(out / "checksums.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([("image", "bytes", "sha256"), *sorted(hashes)])
+            rows = [("image", "bytes", "sha256"), *sorted(hashes + annotations)]
+            csv.writer(file, lineterminator="\n").writerows(rows)
         write_faces(faces, out / "faces.parquet")
     members = Counter(subset for subsets in faces.subsets for subset in subsets)
-    counts = [f"{faces.split.count(split)} {split}" for split in sources.SPLITS]
+    counts = [f"{faces.split.count(split)} {split}" for split in readers.SPLITS]
     print(f"{target}: {', '.join(counts)} faces", *(f"{n} {subset}" for subset, n in sorted(members.items())), sep=", ")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", help="a name in params/datasets/")
+    parser.add_argument("dataset", help="a name in params/pipeline.yaml")
     arguments = parser.parse_args()
     errors.run(lambda: main(arguments.dataset))

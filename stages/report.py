@@ -1,99 +1,99 @@
-"""Write the results page from all that has been measured, or compare two experiments.
+"""Render the results page, the experiments' pages and their figures, or compare two experiments.
 
     python -m stages.report
     python -m stages.report compare wflw-paper wflw-modern
 
-The first, which DVC runs, reads reports/experiments/*/ (every experiment with a metrics.json, on the pipeline's list or
-not) and writes reports/results.md and reports/figures/. The second prints how two experiments differ on the same faces.
+The first, which DVC runs, reads reports/experiments/*/ (all with a metrics.json, listed in the pipeline or not) and
+writes reports/results.md, reports/pages/ and reports/figures/. The second prints how two experiments differ on the same
+faces.
 """
 
 import argparse
 from itertools import groupby
 from pathlib import Path
 
-from stages import errors
-from stages.data.files import atomic, atomic_folder
-from stages.errors import InputError
-from stages.measure import lint, page, pairs
-from stages.measure.cells import spoken
-from stages.measure.compare import compare
-from stages.measure.figures import ced_figure, encode, experiment_styles
-from stages.measure.per_face import FaceErrors
-from stages.measure.predictions import read_predictions, read_test
-from stages.measure.published import published
-from stages.measure.results import Experiment, read_experiments
-from stages.measure.times import read_times
+from stages.metrics import consistency
+from stages.metrics.paired_tests import compare
+from stages.metrics.results import Result, read_results
+from stages.reporting import comparisons, experiment_page, results_page
+from stages.reporting.experiment_figures import experiment_figures
+from stages.reporting.figures import ced_figure, encode, experiment_styles
+from stages.reporting.published import published
+from stages.reporting.tables import normaliser_name
+from stages.reporting.times import read_times
+from stages.system import errors
+from stages.system.errors import InputError
+from stages.system.files import atomic, atomic_folder
+from stages.tracking.results import log_missing
 
 REPORTS = Path("reports")
 
 
-def curves(experiments: list[Experiment]) -> dict[str, bytes]:
+def ced_figures(results: list[Result]) -> dict[str, bytes]:
     """The CED figures by file name, one for every dataset and normaliser."""
-    style = experiment_styles({each.name: each.provenance.recipe for each in experiments})
-    found = {}
-    for section, group in groupby(sorted(experiments, key=page.section_of), page.section_of):
-        members = list(group)
-        figure = ced_figure(
-            {each.name: each.ced["test"] for each in members},
-            style,
-            title=f"{section[0]}, test",
-            normaliser=spoken(section[1]),
-        )
-        found[page.ced_name(*section)] = encode(figure, "png")
-    return found
+    experiments = [result for result in results if result.is_experiment]
+    style = experiment_styles({experiment.name: experiment.provenance.recipe for experiment in experiments})
+    figures = {}
+    for (dataset, normaliser), members in groupby(
+        sorted(experiments, key=results_page.section_key), results_page.section_key
+    ):
+        curves = {experiment.name: experiment.ced["test"] for experiment in members}
+        figure = ced_figure(curves, style, title=f"{dataset}, test", normaliser=normaliser_name(normaliser))
+        figures[results_page.ced_name(dataset, normaliser)] = encode(figure)
+    return figures
 
 
-def face_errors(experiment: Experiment) -> FaceErrors:
-    """The errors of an experiment's faces: from its predictions, or from faces.csv where DVC has not fetched them."""
-    made = experiment.provenance
-    predictions, crops = Path("data/predictions") / f"{experiment.name}.parquet", Path("data/crops") / made.dataset
-    if predictions.exists() and (crops / "test.parquet").exists():
-        faces = read_test(crops)
-        found = read_predictions(predictions, faces)
-        if made.normaliser not in found.nme:
-            raise InputError(f"{predictions}: column nme_{made.normaliser} is missing. Run dvc repro.")
-        return FaceErrors(faces.face_id, found.nme[made.normaliser], faces.subsets)
-    if experiment.faces is None:
-        raise InputError(f"{predictions} is missing: run dvc checkout (or dvc repro evaluate@{experiment.name}).")
-    return experiment.faces
-
-
-def compared(first: str, second: str) -> str:
-    """How two experiments differ on the same faces. Raises `InputError` where these are not the same faces."""
-    known = {each.name: each for each in read_experiments(REPORTS / "experiments")}
-    unknown = [f"{name}: no such experiment" for name in (first, second) if name not in known]
-    errors.refuse(unknown, str(REPORTS / "experiments"), f"Measured are: {', '.join(known) or 'none'}.")
-    one, other = known[first], known[second]
-    if page.section_of(one) != page.section_of(other):
+def compare_experiments(first: str, second: str) -> str:
+    """How two experiments differ on the same faces. Raises `InputError` where the faces are not the same."""
+    results = {result.name: result for result in read_results(REPORTS / "experiments")}
+    unknown = [f"{name}: no such experiment" for name in (first, second) if name not in results]
+    errors.refuse(unknown, str(REPORTS / "experiments"), f"There are results of: {', '.join(results) or 'none'}.")
+    one, other = results[first], results[second]
+    if results_page.section_key(one) != results_page.section_key(other):
         raise InputError(
-            f"{first} is measured on {' by '.join(page.section_of(one))}, {second} on "
-            f"{' by '.join(page.section_of(other))}: their figures do not compare."
+            f"{first} is measured on {' by '.join(results_page.section_key(one))}, {second} on "
+            f"{' by '.join(results_page.section_key(other))}: their figures do not compare."
         )
-    its = face_errors(one)
-    theirs = face_errors(other).like(its, f"the faces of {second} beside those of {first}")
-    found = pairs.pair_table(first, second, compare(its.nme, theirs.nme, its.rows()))
-    return f"A = {first}, B = {second}; NME in percent of {one.provenance.normaliser}\n\n{found}\n{pairs.ABOUT}"
+    if one.provenance.landmarks != other.provenance.landmarks:
+        raise InputError(f"{first} and {second} are measured by different landmarks: their figures do not compare.")
+    faces = other.faces.aligned_to(one.faces, f"the faces of {second} beside those of {first}")
+    table = comparisons.pair_table(first, second, compare(one.faces.nme, faces.nme, one.faces.rows()))
+    return f"A = {first}, B = {second}; NME in percent of {one.provenance.normaliser}\n\n{table}\n{comparisons.LEGEND}"
 
 
 def main() -> None:
-    experiments = read_experiments(REPORTS / "experiments")
-    lint.check(experiments)
-    datasets = {each.provenance.dataset for each in experiments}
-    figures = {name: published(name) for name in datasets}
-    text = page.render(experiments, figures, read_times(REPORTS / "benchmarks.json"))
-    with atomic_folder(REPORTS / "figures") as folder:
-        for name, content in curves(experiments).items():
-            (folder / name).write_bytes(content)
+    results = read_results(REPORTS / "experiments")
+    consistency.check(results)
+    others = {dataset: published(dataset) for dataset in {result.provenance.dataset for result in results}}
+    text = results_page.render(results, others, read_times(REPORTS / "benchmarks.json"))
+    figures, pages = ced_figures(results), {}
+    for result in results:
+        drawn = experiment_figures(result)
+        figures |= {f"{result.name}/{name}.png": encode(figure) for name, figure in drawn.items()}
+        pages[f"{result.name}.md"] = experiment_page.render(result, drawn).encode()
+    for name, files in (("figures", figures), ("pages", pages)):
+        with atomic_folder(REPORTS / name) as folder:
+            for file, content in files.items():
+                (folder / file).parent.mkdir(exist_ok=True)
+                (folder / file).write_bytes(content)
     with atomic(REPORTS / "results.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"{REPORTS / 'results.md'}: {len(experiments)} experiment{'' if len(experiments) == 1 else 's'}")
+    print(f"{REPORTS / 'results.md'}: {len(results)} page{'' if len(results) == 1 else 's'} in {REPORTS / 'pages'}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command")
-    two = commands.add_parser("compare", help="print how two experiments differ on the same faces")
+    two = commands.add_parser("compare", help="print the paired comparison of two experiments")
     two.add_argument("first", metavar="EXP_A")
     two.add_argument("second", metavar="EXP_B")
     given = parser.parse_args()
-    errors.run(main if given.command is None else lambda: print(compared(given.first, given.second)))
+
+    def run() -> None:
+        if given.command == "compare":
+            print(compare_experiments(given.first, given.second))
+        else:
+            main()
+            log_missing()  # the pages, in the MLflow runs of the experiments
+
+    errors.run(run)

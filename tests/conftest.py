@@ -1,10 +1,11 @@
-"""What several tests stand on: a toy dataset that a network learns in seconds, and a project to run it in."""
+"""Shared by several tests: a toy dataset that a network learns in seconds, and a project to run it in."""
 
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 
 import cv2
@@ -18,13 +19,13 @@ ROOT = Path(__file__).parents[1]
 TOY_DATASET = """
 about: {title: Toy, licence: none, citation: none, homepage: "", obtain: made by the tests, share_pictures: true}
 source:
-  root: toy
   form: csv
   csv: {images: images, train: train.csv, test: test.csv, subsets: {blur: test_blur.csv}}
-landmarks: {count: 3, flip_pairs: [[0, 1]], groups: {eyes: [0, 1], mouth: [2]}}
-normalisers: {official: inter_ocular, inter_ocular: [0, 1]}
+landmarks: {scheme: three, normaliser: inter_ocular}
 crops: {size: 112, context: 2.1875, val_share: 0.2}
 """
+
+TOY_SCHEME = "{count: 3, flip_pairs: [[0, 1]], groups: {eyes: [0, 1], mouth: [2]}, inter_ocular: [0, 1]}"
 
 TOY_RECIPE = """
 model: {width: 4, stem: 8, bottlenecks: 1, modules: [1, 1, 1], blocks: 1}
@@ -33,12 +34,17 @@ target: {sigma: 1.5, rounding: exact}
 augment: {scale: 0.25, rotation: 30, rotation_share: 0.6, shift: 0.0, flip: 0.5,
   grey: 0, light: 0, blur: 0, noise: 0, occlusion: 0}
 train: {loss: mse, optimizer: adam, weight_decay: 0, lr: 0.01, epochs: 4, schedule: steps, milestones: [3], gamma: 0.1,
-  warmup: 0, average: 0, batch: 8, sync_norm: false, precision: fp32, compile: false, seed: 1, choose: best}
-init: {weights: null}
+  warmup: 0, ema_decay: 0, batch: 8, sync_norm: false, precision: fp32, compile: false, seed: 1, checkpoint: best}
 evaluate: {protocol: exact, flip_test: false, batch: 8}
 """
 
-PIPELINE = "datasets: [toy]\ncrossings: {}\nexperiments:\n  toy-tiny: {dataset: toy, recipe: tiny}\n"
+PIPELINE = """
+datasets:
+  toy: {source: data/toy}
+experiments:
+  toy-tiny: {dataset: toy, recipe: tiny, init: random}
+cross_dataset: {}
+"""
 
 
 def draw_toy(folder: Path, train: int = 40, test: int = 12) -> None:
@@ -66,22 +72,33 @@ class Project:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         for name in ("stages", "params"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         (folder / "reports").mkdir()
         shutil.copy(ROOT / "reports/benchmarks.json", folder / "reports")
+        for name in ("data/.gitignore", "models/.gitignore", "models/random"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "params/schemes/three.yaml").write_text(TOY_SCHEME)
         (folder / "params/datasets/toy.yaml").write_text(TOY_DATASET)
         (folder / "params/recipes/tiny.yaml").write_text(TOY_RECIPE)
         (folder / "params/pipeline.yaml").write_text(PIPELINE)
-        draw_toy(folder / "toy")
+        draw_toy(folder / "data/toy")
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "DATA_"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
             "LANDMARKS_TRACKING": "off",
         }
+
+    def at(self, folder: Path) -> "Project":
+        """The same project where its files have been copied to."""
+        other = copy(self)
+        other.folder = folder
+        return other
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
@@ -129,6 +146,7 @@ def project(tmp_path) -> Project:
 def cut_project(tmp_path_factory) -> Project:
     """A project whose faces are fetched and cut, shared by a module's tests."""
     shared = Project(tmp_path_factory.mktemp("cut"))
+    shared.stage("obtain", "toy")
     shared.stage("fetch", "toy")
     shared.stage("preprocess", "toy")
     return shared
@@ -140,7 +158,15 @@ def still_running(processes: list[psutil.Process], timeout: float) -> list[psuti
     return [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-LONGEST = ("test_samples", "test_repro", "test_training", "test_distributed", "test_tracking", "test_notebooks")
+LONGEST = (
+    "test_versioned_data",
+    "test_samples",
+    "test_repro",
+    "test_training",
+    "test_distributed",
+    "test_tracking",
+    "test_notebooks",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

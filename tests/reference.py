@@ -1,4 +1,4 @@
-"""The formula of the reference figures: weights and an input that anyone can make again without a file."""
+"""The formula of the reference values: weights and an input that can be reproduced without a file."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def reference_state(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, Tensor]:
-    """The formula's tensor for every (name, shape), which depends on the place k in the order as well."""
+    """The formula's tensor for every (name, shape); it also depends on the tensor's index k."""
     return {name: _reference_tensor(name, tuple(shape), k) for k, (name, shape) in enumerate(shapes)}
 
 

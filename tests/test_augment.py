@@ -1,4 +1,4 @@
-"""The matrices that move the pixels move the landmarks."""
+"""Augmentation transforms pixels and landmarks by the same matrices."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ STRONG = SimpleNamespace(scale=0.25, rotation=60.0, rotation_share=0.8, shift=0.
 
 
 def dots(points: np.ndarray, size: int) -> np.ndarray:
-    """(n, size, size, 3) uint8: a soft dot at each of the points (n, k, 2), one colour channel for each of three."""
+    """(n, size, size, 3) uint8 with a soft dot at each of the points (n, 3, 2), one colour channel per point."""
     axis = np.arange(size)
     x = np.exp(-((axis - points[..., :1]) ** 2) / 8)
     y = np.exp(-((axis - points[..., 1:]) ** 2) / 8)
@@ -27,7 +27,7 @@ def centres(images: torch.Tensor) -> torch.Tensor:
     return torch.stack([(weight.sum(2) * axis).sum(-1) / total, (weight.sum(3) * axis).sum(-1) / total], -1)
 
 
-def test_dots_are_found_again_where_their_landmarks_went():
+def test_dots_and_their_landmarks_move_together():
     n, crop, size = 64, 112, 64
     points = np.random.default_rng(0).uniform(46, 66, (n, 3, 2))
     changes, mirrored = augment.draw_changes(n, STRONG, size, torch.Generator().manual_seed(1))
@@ -39,28 +39,27 @@ def test_dots_are_found_again_where_their_landmarks_went():
     np.testing.assert_allclose(augment.from_input(windows, moved), points, atol=1e-9)
 
 
-def test_a_plain_window_at_the_crops_own_scale_copies_its_pixels():
+def test_an_unaugmented_window_at_the_crops_scale_copies_its_pixels():
     crop = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), np.uint8))
     images = augment.warp(crop, augment.plain_windows(2, 112, 2.1875, 64, 1.25), 64)
     torch.testing.assert_close(images.permute(0, 2, 3, 1), crop[:, 24:88, 24:88].float(), atol=2e-2, rtol=0)
 
 
-def test_draws_stay_within_the_recipe_and_differ_between_steps():
+def test_random_transforms_cover_the_recipes_ranges():
     changes, mirrored = augment.draw_changes(4000, STRONG, 64, torch.Generator().manual_seed(0))
     scale = torch.linalg.det(changes[:, :, :2]).abs().sqrt()
     assert 0.75 <= scale.min() < 0.76
     assert 1.24 < scale.max() <= 1.25
     assert (torch.linalg.det(changes[:, :, :2]) < 0).equal(mirrored)
-    turned = torch.atan2(
-        changes[:, 1, 0] * torch.where(mirrored, -1, 1), changes[:, 0, 0] * torch.where(mirrored, -1, 1)
-    )
-    assert torch.rad2deg(turned).abs().max() <= 60
-    assert 0.77 < (turned != 0).double().mean() < 0.83
+    sign = torch.where(mirrored, -1, 1)
+    angle = torch.atan2(changes[:, 1, 0] * sign, changes[:, 0, 0] * sign)
+    assert torch.rad2deg(angle).abs().max() <= 60
+    assert 0.77 < (angle != 0).double().mean() < 0.83
 
 
-@pytest.mark.parametrize(("crop", "size", "times"), [(448, 256, 1), (448, 128, 2), (448, 64, 4), (224, 128, 1)])
-def test_crops_are_reduced_to_about_the_inputs_scale(crop, size, times):
-    assert augment.pool_times(crop, 2.1875, size, 1.25) == times
+@pytest.mark.parametrize(("crop", "size", "factor"), [(448, 256, 1), (448, 128, 2), (448, 64, 4), (224, 128, 1)])
+def test_crops_are_downsampled_to_about_the_inputs_scale(crop, size, factor):
+    assert augment.pool_factor(crop, 2.1875, size, 1.25) == factor
 
 
 def test_pooling_averages_blocks():

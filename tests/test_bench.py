@@ -1,4 +1,4 @@
-"""The benchmark is honest: the quick data path gives the batch that an obvious one gives; and it does not rot."""
+"""The benchmark: its fast data path gives the batch of a plain implementation, and every figure can be measured."""
 
 import importlib
 import json
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from stages import params
-from stages.model import augment, fit
+from stages.config.experiment import load_recipe
+from stages.model import augment
+from stages.model.examples import step_generator
 from tests.bench import data, exactness, measure, network, reporting
 from tests.bench.__main__ import GROUPS
 
@@ -19,7 +20,7 @@ CPU = torch.device("cpu")
 
 def tiny():
     """The modern recipe with a network and an input that take no time."""
-    recipe = params.recipe("modern", "wflw", *SECTIONS)
+    recipe = load_recipe("modern", "wflw", *SECTIONS)
     recipe.model = recipe.model.model_copy(
         update={"width": 4, "stem": 8, "bottlenecks": 1, "modules": [1, 1, 1], "blocks": 1}
     )
@@ -29,7 +30,7 @@ def tiny():
 
 
 def with_evaluation(recipe):
-    recipe.evaluate = params.recipe("modern", "wflw", "evaluate").evaluate
+    recipe.evaluate = load_recipe("modern", "wflw", "evaluate").evaluate
     return recipe
 
 
@@ -40,19 +41,19 @@ def without_changes_of_light(recipe):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Photographs of about the input's scale, so that taking them in one step or in two makes next to no difference."""
+    """Photographs of about the input's scale, so that sampling in one step or in two hardly differs."""
     return data.photographs(tmp_path_factory.mktemp("photos"), 2, size=512)
 
 
-def test_the_quick_data_path_gives_the_batch_that_an_obvious_one_gives(photos, tmp_path):
-    recipe = without_changes_of_light(params.recipe("modern", "wflw", *SECTIONS))
+def test_the_fast_data_path_gives_the_batch_of_a_plain_implementation(photos, tmp_path):
+    recipe = without_changes_of_light(load_recipe("modern", "wflw", *SECTIONS))
     examples = data.cut_examples(photos, recipe, tmp_path / "train.npy", faces=12)
     index, order = np.arange(12), examples.flip_order.numpy()
-    images, maps = examples.batch(index, recipe, fit.generator(1, 0, 3), CPU)
-    expected_images, expected_maps = data.obvious_batch(photos, index, recipe, fit.generator(1, 0, 3), order)
+    images, maps = examples.batch(index, recipe, step_generator(1, 0, 3), CPU)
+    expected_images, expected_maps = data.obvious_batch(photos, index, recipe, step_generator(1, 0, 3), order)
     assert grey_levels(images.numpy() - expected_images) < 1
     np.testing.assert_allclose(maps.numpy(), expected_maps, atol=1e-5)
-    # one pixel off, they would not be as near
+    # shifted by one pixel they would differ more
     assert grey_levels(np.roll(images.numpy(), 1, axis=3) - expected_images) > 2.5
 
 
@@ -80,7 +81,7 @@ def test_every_group_has_its_function():
         assert callable(getattr(importlib.import_module(f"tests.bench.{module}"), function))
 
 
-def test_every_figure_can_be_measured_and_told(tmp_path, monkeypatch):
+def test_every_figure_can_be_measured_and_written(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "RECIPES", {"modern": 3.0})
     threads = torch.get_num_threads()
     figures = [
@@ -95,12 +96,12 @@ def test_every_figure_can_be_measured_and_told(tmp_path, monkeypatch):
         *network.throughput(CPU, tiny(), batch=2, faces=4, photos=1, steps=1, matrix=16),
     ]
     assert torch.get_num_threads() == threads
-    missing = [each for each in figures if isinstance(each, measure.Missing)]
-    figures = [each for each in figures if isinstance(each, measure.Figure)]
-    assert "exactness" in [each.name for each in missing]
+    missing = [figure for figure in figures if isinstance(figure, measure.Missing)]
+    figures = [figure for figure in figures if isinstance(figure, measure.Figure)]
+    assert "exactness" in [entry.name for entry in missing]
     assert all(np.isfinite(figure.value) and figure.value > 0 for figure in figures)
-    told = [(figure.workload, figure.device) for figure in figures if figure.workload]
-    assert told == [("W4, stem 8, 1 bottlenecks, modules 1-1-1, 1 blocks, 64 px, flip test", "CPU")]
+    workloads = [(figure.workload, figure.device) for figure in figures if figure.workload]
+    assert workloads == [("W4, stem 8, 1 bottlenecks, modules 1-1-1, 1 blocks, 64 px, flip test", "CPU")]
 
     measure.write(tmp_path / "benchmarks.json", measure.machine(), figures, missing)
     written = json.loads((tmp_path / "benchmarks.json").read_text())

@@ -1,4 +1,4 @@
-"""Weights in every form they are found in, and the files that must be refused."""
+"""Weights in every file format they come in, the files that must be refused, and initial weights."""
 
 import os
 import pickle
@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch.torch_version import TorchVersion
 
-from stages.errors import InputError
 from stages.model import checkpoint
 from stages.model.hrnet import HRNet, HRNetConfig
+from stages.model.initialisation import load_initial_weights
+from stages.system.errors import InputError
 from tests.reference import reference_state
 
 CONFIG = HRNetConfig(width=4, stem=8, bottlenecks=1, modules=(1, 1, 1), blocks=1)
@@ -40,15 +41,23 @@ def with_module(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 # ---- our own
 
 
-def test_a_saved_model_comes_back_with_what_was_said_about_it(tmp_path, model, weights):
+def test_a_saved_model_is_loaded_with_its_description(tmp_path, model, weights):
     model.load_state_dict(weights)
     model.to(memory_format=torch.channels_last)
-    checkpoint.save(tmp_path / "model", model, {"input": {"size": 256}, "chosen": {"epoch": 3}})
-    loaded, description = checkpoint.load(tmp_path / "model")
+    description = {"input": {"size": 256, "box": 1.25, "stretch": True}, "scheme": {"count": 7}}
+    checkpoint.save(tmp_path / "model", model, description)
+    loaded, read = checkpoint.load(tmp_path / "model")
     assert same(loaded, weights)
     assert (loaded.landmarks, loaded.config, loaded.training) == (7, CONFIG, False)
-    assert (description["input"], description["chosen"]) == ({"size": 256}, {"epoch": 3})
+    assert {name: read[name] for name in description} == description
+    assert checkpoint.input_of(read) == checkpoint.ModelInput(size=256, box=1.25, stretch=True)
     assert sorted(os.listdir(tmp_path / "model")) == ["model.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("description", [{}, {"input": None}, {"input": {"size": 256}}, {"input": {"height": 256}}])
+def test_a_description_without_an_input_is_refused(description):
+    with pytest.raises(InputError, match=r"model\.json does not describe its input"):
+        checkpoint.input_of(description)
 
 
 def test_the_same_model_is_saved_to_the_same_bytes(tmp_path, model):
@@ -59,11 +68,11 @@ def test_the_same_model_is_saved_to_the_same_bytes(tmp_path, model):
 
 
 @pytest.mark.parametrize("file", ["model.json", "model.safetensors"])
-def test_a_model_folder_that_is_not_whole_is_refused(tmp_path, model, file):
+def test_an_incomplete_model_folder_is_refused(tmp_path, model, file):
     checkpoint.save(tmp_path, model, {})
-    whole = (tmp_path / file).read_bytes()
-    for wrong in (whole[: len(whole) // 2], b""):
-        (tmp_path / file).write_bytes(wrong)
+    content = (tmp_path / file).read_bytes()
+    for damaged in (content[: len(content) // 2], b""):
+        (tmp_path / file).write_bytes(damaged)
         with pytest.raises(InputError, match=file):
             checkpoint.load(tmp_path)
     (tmp_path / file).unlink()
@@ -71,7 +80,7 @@ def test_a_model_folder_that_is_not_whole_is_refused(tmp_path, model, file):
         checkpoint.load(tmp_path)
 
 
-# ---- the released ones
+# ---- released files
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -85,17 +94,17 @@ def test_a_model_folder_that_is_not_whole_is_refused(tmp_path, model, file):
     ],
     ids=["plain", "under state_dict", "with module.", "both"],
 )
-def test_a_released_checkpoint_is_read_in_every_form(tmp_path, model, weights, form, zipped):
+def test_a_released_checkpoint_is_read_in_every_format(tmp_path, model, weights, form, zipped):
     path = tmp_path / "HR18-WFLW.pth"
     torch.save(form(weights), path, _use_new_zipfile_serialization=zipped)
-    assert checkpoint.load_into(model, checkpoint.read_released(path), path=path, part="all") == []
+    assert checkpoint.load_into(model, checkpoint.read_state_dict(path), path=path, part="all") == []
     assert same(model, weights)
 
 
-def test_safetensors_are_read_too(tmp_path, model, weights):
+def test_a_safetensors_file_is_read(tmp_path, model, weights):
     path = tmp_path / "weights.safetensors"
     save_file(weights, path)
-    checkpoint.load_into(model, checkpoint.read_released(path), path=path, part="all")
+    checkpoint.load_into(model, checkpoint.read_state_dict(path), path=path, part="all")
     assert same(model, weights)
 
 
@@ -108,87 +117,87 @@ class Malicious:
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_a_malicious_file_is_refused_and_runs_nothing(tmp_path, weights, zipped):
+def test_a_malicious_file_is_refused_without_running_its_code(tmp_path, weights, zipped):
     path, proof = tmp_path / "free_weights.pth", tmp_path / "executed"
     torch.save(weights | {"extra": Malicious(proof)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(InputError, match=r"mkdir"):
-        checkpoint.read_released(path)
+        checkpoint.read_state_dict(path)
     path.write_bytes(pickle.dumps(Malicious(proof), protocol=2))
     with pytest.raises(InputError, match=re.escape(path.name)):
-        checkpoint.read_released(path)
+        checkpoint.read_state_dict(path)
     assert not proof.exists()
 
 
 @pytest.mark.parametrize("form", [lambda m: m, lambda m: {"state_dict": m, "epoch": 1}], ids=["model", "training"])
-def test_a_whole_pickled_model_is_refused_with_a_line_that_mends_it(tmp_path, model, weights, form, monkeypatch):
+def test_a_pickled_model_is_refused_with_a_command_that_converts_it(tmp_path, model, weights, form, monkeypatch):
     path = tmp_path / "checkpoint_59.pth"
     model.load_state_dict(weights)
     torch.save(form(torch.nn.DataParallel(model)), path)
     with pytest.raises(InputError, match="DataParallel.*not read.*state dict") as refused:
-        checkpoint.read_released(path)
+        checkpoint.read_state_dict(path)
     monkeypatch.chdir(tmp_path)
-    exec(re.search(r'python -c "(.*)"', str(refused.value))[1])  # the advice, taken
-    assert list(checkpoint.read_released(tmp_path / "state_dict.pth")) == list(weights)
+    exec(re.search(r'python -c "(.*)"', str(refused.value))[1])  # the command in the message
+    assert list(checkpoint.read_state_dict(tmp_path / "state_dict.pth")) == list(weights)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
-def test_a_file_cut_short_is_refused(tmp_path, weights, zipped, share):
+def test_a_truncated_file_is_refused(tmp_path, weights, zipped, share):
     path = tmp_path / "HR18-300W.pth"
     torch.save(weights, path, _use_new_zipfile_serialization=zipped)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(InputError, match=r"HR18-300W\.pth.*get the file again"):
-        checkpoint.read_released(path)
+        checkpoint.read_state_dict(path)
 
 
-def test_a_file_with_a_wrong_bit_is_refused(tmp_path, weights):
+def test_a_file_with_a_flipped_bit_is_refused(tmp_path, weights):
     path = tmp_path / "HR18-300W.pth"
     torch.save(weights, path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match="checksum"):
-        checkpoint.read_released(path)
+        checkpoint.read_state_dict(path)
 
 
 @pytest.mark.parametrize("content", [b"<html>404 Not Found</html>", b"PK\x03\x04 not a zip", bytes(range(256)) * 40])
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-def test_what_is_no_weights_at_all_is_refused(tmp_path, content, name):
+def test_a_file_of_anything_but_weights_is_refused(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=re.escape(name)):
-        checkpoint.read_released(tmp_path / name)
+        checkpoint.read_state_dict(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}, {"state_dict": {"lr": 0.1}}], ids=repr)
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(InputError, match=r"x\.pth"):
-        checkpoint.read_released(tmp_path / "x.pth")
+        checkpoint.read_state_dict(tmp_path / "x.pth")
 
 
-def test_values_that_are_no_numbers_are_refused(tmp_path, weights):
+def test_weights_that_are_not_finite_are_refused(tmp_path, weights):
     weights["bn1.weight"][0] = float("nan")
     torch.save(weights, tmp_path / "x.pth")
     with pytest.raises(InputError, match=r"bn1\.weight: not all values are finite"):
-        checkpoint.read_released(tmp_path / "x.pth")
+        checkpoint.read_state_dict(tmp_path / "x.pth")
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"there is no file .*x\.pth"):
-        checkpoint.read_released(tmp_path / "x.pth")
+        checkpoint.read_state_dict(tmp_path / "x.pth")
 
 
-def test_a_torch_with_the_known_hole_reads_no_pickle(tmp_path, weights, monkeypatch):
+def test_a_vulnerable_torch_version_reads_no_pickle(tmp_path, weights, monkeypatch):
     torch.save(weights, tmp_path / "x.pth")
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1+cpu"))
     with pytest.raises(InputError, match="CVE"):
-        checkpoint.read_released(tmp_path / "x.pth")
+        checkpoint.read_state_dict(tmp_path / "x.pth")
 
 
-# ---- into a model
+# ---- loading into a model
 
 
-def test_all_faults_are_listed_and_the_model_stays_as_it_was(tmp_path, model, weights):
+def test_all_faults_are_listed_and_the_model_is_unchanged(tmp_path, model, weights):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     del weights["bn1.bias"]
     weights["bn9.bias"] = torch.zeros(3)
@@ -205,14 +214,14 @@ def test_all_faults_are_listed_and_the_model_stays_as_it_was(tmp_path, model, we
     assert same(model, before)
 
 
-def test_other_landmarks_are_told_apart_from_another_network(tmp_path, model, weights):
-    def refusal(landmarks: int, config: HRNetConfig) -> str:
+def test_the_message_distinguishes_other_landmarks_from_another_network(tmp_path, model, weights):
+    def message(landmarks: int, config: HRNetConfig) -> str:
         with pytest.raises(InputError) as refused:
             checkpoint.load_into(HRNet(landmarks, config), weights, path=tmp_path / "x.pth", part="all")
         return str(refused.value).splitlines()[-1]
 
-    assert "The file has 7 landmarks, the model 19" in refusal(19, CONFIG)
-    assert re.search(r"variant HRNetConfig\(width=4, .*the model HRNetConfig\(width=18, ", refusal(7, HRNetConfig()))
+    assert "The file has 7 landmarks, the model 19" in message(19, CONFIG)
+    assert re.search(r"variant HRNetConfig\(width=4, .*the model HRNetConfig\(width=18, ", message(7, HRNetConfig()))
 
 
 def imagenet(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -221,14 +230,14 @@ def imagenet(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return backbone | {name: torch.zeros(3) for name in layers}
 
 
-def test_the_imagenet_file_gives_the_backbone_and_leaves_the_head(tmp_path, model, weights):
+def test_the_imagenet_file_gives_the_backbone_and_leaves_the_head_unchanged(tmp_path, model, weights):
     head = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith("head.")}
-    new = checkpoint.load_into(model, imagenet(weights), path=tmp_path / "x.pth", part="backbone")
-    assert new == list(head)
+    unchanged = checkpoint.load_into(model, imagenet(weights), path=tmp_path / "x.pth", part="backbone")
+    assert unchanged == list(head)
     assert same(model, weights | head)
 
 
-def test_a_backbone_that_is_not_whole_is_refused(tmp_path, model, weights):
+def test_an_incomplete_backbone_is_refused(tmp_path, model, weights):
     tensors = imagenet(weights)
     del tensors["stage4.0.branches.3.0.conv2.weight"]
     tensors["decoder.weight"] = torch.zeros(3)
@@ -240,6 +249,33 @@ def test_a_backbone_that_is_not_whole_is_refused(tmp_path, model, weights):
 
 def test_a_model_of_other_landmarks_gives_all_but_the_last_layer(tmp_path, weights):
     other = HRNet(landmarks=19, config=CONFIG)
-    new = checkpoint.load_into(other, weights, path=tmp_path / "x.pth", part="backbone")
-    assert new == ["head.3.weight", "head.3.bias"]
+    unchanged = checkpoint.load_into(other, weights, path=tmp_path / "x.pth", part="backbone")
+    assert unchanged == ["head.3.weight", "head.3.bias"]
     assert torch.equal(other.state_dict()["head.1.running_var"], weights["head.1.running_var"])
+
+
+# ---- initial weights
+
+
+def test_random_initial_weights_load_nothing(tmp_path, model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert load_initial_weights(model, tmp_path / "random") == []
+    assert same(model, before)
+
+
+def test_initial_weights_are_loaded_from_a_model_folder_and_from_a_file(tmp_path, model, weights):
+    model.load_state_dict(weights)
+    checkpoint.save(tmp_path / "demo-quick", model, {})
+    torch.save(imagenet(weights), tmp_path / "imagenet.pth")
+    own, released = HRNet(7, CONFIG), HRNet(7, CONFIG)
+    head = {name: tensor.clone() for name, tensor in released.state_dict().items() if name.startswith("head.")}
+    assert load_initial_weights(own, tmp_path / "demo-quick") == []
+    assert same(own, weights)
+    assert load_initial_weights(released, tmp_path / "imagenet.pth") == list(head)
+    assert same(released, weights | head)
+
+
+@pytest.mark.parametrize("name", ["imagenet.pth", "demo-quick"])
+def test_missing_initial_weights_are_refused_with_where_to_get_them(tmp_path, model, name):
+    with pytest.raises(InputError, match=f"{name} are missing.*HRNet-Image-Classification"):
+        load_initial_weights(model, tmp_path / name)

@@ -1,4 +1,4 @@
-"""Crops show what their transforms say, to a small part of a pixel."""
+"""A crop shows the part of the image that its transform gives, to a small fraction of a pixel."""
 
 import numpy as np
 import pytest
@@ -6,20 +6,20 @@ import pytest
 from stages.data import crops
 from stages.data.faces import Faces
 from stages.data.geometry import apply, flip_order, invert, landmark_box, window_to_image
-from stages.errors import InputError
+from stages.system.errors import InputError
 
 
 @pytest.mark.parametrize("step", [0.31, 0.8, 1.0, 1.7, 2.4, 3.6])
-def test_a_crop_shows_the_image_where_its_transform_says(step):
+def test_a_crop_samples_the_image_at_the_points_of_its_transform(step):
     y, x = np.mgrid[:256, :256].astype(np.float32)
-    image, size = np.stack([x, y, x], -1), 64  # a pixel's colour is its place
+    image, size = np.stack([x, y, x], -1), 64  # a pixel's colour is its position
     to_image = window_to_image(np.array([[126.3, 128.8]]), np.array([step * size]), size)[0]
     inner = np.stack(np.meshgrid(np.arange(2.0, size - 2), np.arange(2.0, size - 2)), -1)
-    where = apply(to_image[None], inner.reshape(1, -1, 2))[0].reshape(inner.shape)
-    np.testing.assert_allclose(crops.cut(image, to_image, size)[2:-2, 2:-2, :2], where, atol=1e-3)
+    expected = apply(to_image[None], inner.reshape(1, -1, 2))[0].reshape(inner.shape)
+    np.testing.assert_allclose(crops.cut(image, to_image, size)[2:-2, 2:-2, :2], expected, atol=1e-3)
 
 
-def test_what_lies_outside_the_image_is_black():
+def test_pixels_outside_the_image_are_black():
     image = np.full((50, 50, 3), 200, np.uint8)
     for side in (64, 400):
         to_image = window_to_image(np.array([[0.0, 0.0]]), np.array([float(side)]), 64)[0]
@@ -30,20 +30,20 @@ def test_what_lies_outside_the_image_is_black():
     assert (crops.cut(image, far, 64) == 0).all()
 
 
-def test_transforms_and_their_inverses_meet():
+def test_a_transform_and_its_inverse_cancel():
     rng = np.random.default_rng(0)
     matrix, points = rng.normal(size=(5, 2, 3)), rng.normal(size=(5, 7, 2))
     np.testing.assert_allclose(apply(invert(matrix), apply(matrix, points)), points, atol=1e-9)
 
 
-def test_the_box_is_that_of_the_published_files():
+def test_the_landmark_box_is_that_of_the_published_files():
     landmarks = np.array([[[10.2, 20.9], [40.1, 25.0], [12.0, 31.5]]])
     center, side = landmark_box(landmarks)
     np.testing.assert_array_equal(center, [[(10 + 41) / 2, (20 + 32) / 2]])
     np.testing.assert_array_equal(side, [31])
 
 
-def test_a_mirror_puts_pairs_in_each_others_place():
+def test_mirroring_swaps_the_landmarks_of_each_pair():
     np.testing.assert_array_equal(flip_order([[0, 2], [3, 4]], 6), [2, 1, 0, 4, 3, 5])
 
 
@@ -62,20 +62,20 @@ def some_faces(n: int, k: int = 5) -> Faces:
 
 
 @pytest.mark.parametrize("n", [0, 3])
-def test_a_split_reads_back_as_it_was_written(tmp_path, n):
+def test_a_split_is_read_back_as_it_was_written(tmp_path, n):
     faces = some_faces(n)
     to_image = crops.windows(faces, 32, 2.0)
     crops.write_index(tmp_path / "test.parquet", faces, to_image)
     crops.reserve(tmp_path / "test.npy", n, 32)
-    found = crops.read_crops(tmp_path, "test")
-    assert (len(found), found.size, found.faces.subsets) == (n, 32, faces.subsets)
+    read = crops.read_crops(tmp_path, "test")
+    assert (len(read), read.size, read.faces.subsets) == (n, 32, faces.subsets)
     if n:
-        assert found.context == pytest.approx(2.0, abs=1e-12)
-        np.testing.assert_array_equal(found.faces.visible, faces.visible)
-        np.testing.assert_allclose(apply(found.to_image, found.landmarks()), faces.landmarks, atol=1e-9)
+        assert read.context == pytest.approx(2.0, abs=1e-12)
+        np.testing.assert_array_equal(read.faces.visible, faces.visible)
+        np.testing.assert_allclose(apply(read.to_image, read.landmarks()), faces.landmarks, atol=1e-9)
 
 
-def test_an_array_that_is_of_another_run_is_refused(tmp_path):
+def test_an_array_of_another_run_is_refused(tmp_path):
     faces = some_faces(3)
     crops.write_index(tmp_path / "test.parquet", faces, crops.windows(faces, 32, 2.0))
     with pytest.raises(InputError, match="test.npy is missing"):

@@ -1,4 +1,4 @@
-"""The demo faces: where their landmarks lie, what their labels say, and that everybody draws the same bytes."""
+"""The demo faces: positions of their landmarks, their labels, and the same bytes on every machine."""
 
 import dataclasses
 import hashlib
@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.data.sources import demo
-from stages.data.sources.demo import mean_face, traits
+from stages.sources.demo import mean_face, render, traits
 
 ROOT = Path(__file__).parents[1]
-# WFLW's flip pairs (FACTS of the data set, 0-based); 16, 51-54, 57, 79, 85, 90 and 94 lie on the middle line.
+# WFLW's flip pairs (0-based); 16, 51-54, 57, 79, 85, 90 and 94 are on the mid-line.
 PAIRS = [(i, 32 - i) for i in range(16)] + [
     (33, 46), (34, 45), (35, 44), (36, 43), (37, 42), (38, 50), (39, 49), (40, 48), (41, 47),
     (60, 72), (61, 71), (62, 70), (63, 69), (64, 68), (65, 75), (66, 74), (67, 73), (55, 59), (56, 58),
@@ -27,11 +26,11 @@ N = 300  # faces in the statistics below
 
 @cache
 def _plain():
-    """A neutral frontal face under soft light with nothing before it."""
-    drawn = traits.draw(0, "train", 0)
+    """A neutral frontal face under soft light without an occluder."""
+    sampled = traits.draw(0, "train", 0)
     return dataclasses.replace(
-        drawn, yaw=0.0, pitch=0.0, roll=0.0, box=0.5, offset=(0.0, 0.0), identity={}, beard=0.0, hair_style="short",
-        expression=dict.fromkeys(drawn.expression, 0.0), skin=(226, 176, 140), hair=(40, 28, 22), glasses=False,
+        sampled, yaw=0.0, pitch=0.0, roll=0.0, box=0.5, offset=(0.0, 0.0), identity={}, beard=0.0, hair_style="short",
+        expression=dict.fromkeys(sampled.expression, 0.0), skin=(226, 176, 140), hair=(40, 28, 22), glasses=False,
         light="soft", light_from=(0.0, -0.6, 0.8), makeup=False, occluder=None, blur=None,
     )  # fmt: skip
 
@@ -39,12 +38,12 @@ def _plain():
 def _face(**changes):
     plain = _plain()
     changes["expression"] = plain.expression | changes.get("expression", {})
-    return demo.paint_face(dataclasses.replace(plain, **changes))
+    return render.paint_face(dataclasses.replace(plain, **changes))
 
 
 @cache
 def _sample(n=N):
-    return [(traits.draw(2, "test", i), demo.render(2, "test", i)) for i in range(n)]
+    return [(traits.draw(2, "test", i), render.render(2, "test", i)) for i in range(n)]
 
 
 def test_the_mean_shape_is_its_own_mirror_image_under_the_flip_pairs():
@@ -61,7 +60,7 @@ def test_the_mean_shape_is_its_own_mirror_image_under_the_flip_pairs():
 def test_the_proportions_are_those_of_real_faces():
     path = ROOT / "../shared/data/annotations/wflw/face_landmarks_wflw_test_attributes_union.csv"
     if not path.exists():
-        pytest.skip("no WFLW annotations beside the repository")
+        pytest.skip("../shared/data is absent")
     real = np.loadtxt(path, delimiter=",", skiprows=1, usecols=range(4, 200)).reshape(-1, 98, 2)
     real = real[..., 0] + 1j * real[..., 1]
     real = (real - (real[:, [60]] + real[:, [72]]) / 2) / (real[:, [72]] - real[:, [60]]) * 100
@@ -71,9 +70,9 @@ def test_the_proportions_are_those_of_real_faces():
     skew = np.abs(real + real.conj()[:, flipped]).mean(1)
     frontal = real[skew < np.quantile(skew, 0.25)].mean(0)
     ours = mean_face.MEAN[mean_face.LANDMARKS, 0] + 1j * mean_face.MEAN[mean_face.LANDMARKS, 1]
-    distance = np.abs(ours - frontal)  # percent of the distance of the outer eye corners
+    distance = np.abs(ours - frontal)  # percent of the inter-ocular distance
     assert distance.mean() < 2.5
-    assert distance.max() < 9  # at the lower inner lip: WFLW's mean mouth is a little open
+    assert distance.max() < 9  # at the lower inner lip: WFLW's mean mouth is slightly open
 
 
 def test_landmarks_follow_wflws_order():
@@ -95,28 +94,28 @@ def test_landmarks_follow_wflws_order():
 
 
 def _changed(before, after):
-    """Bounding box (x0, y0, x1, y1) of the pixels that differ between two pictures."""
+    """Bounding box (x0, y0, x1, y1) of the pixels that differ between two images."""
     y, x = np.nonzero(np.abs(before.astype(int) - after).max(2) > 24)
     return x.min(), y.min(), x.max(), y.max()
 
 
 @pytest.mark.parametrize("yaw", [0, -25, 25])
-def test_landmarks_sit_on_what_they_name(monkeypatch, yaw):
+def test_landmarks_are_on_the_features_they_name(monkeypatch, yaw):
     """A feature painted in another colour changes the pixels inside its landmarks' outline and no others."""
     outlines = {"BROW": [range(33, 42), range(42, 51)], "LIP_UPPER": [[76, 77, 78, 79, 80, 81, 82, 88, 89, 90, 91, 92]],
                 "LIP_LOWER": [[76, 82, 83, 84, 85, 86, 87, 88, 92, 93, 94, 95]]}  # fmt: skip
-    original = demo._colours
+    original = render._colours
     plain = _face(yaw=yaw)
     for name, parts in outlines.items():
 
         def colours(*args, name=name):
             base = original(*args)
-            base[demo.Material[name]] = (0, 255, 0)
+            base[render.Material[name]] = (0, 255, 0)
             return base
 
-        monkeypatch.setattr(demo, "_colours", colours)
+        monkeypatch.setattr(render, "_colours", colours)
         repainted = _face(yaw=yaw)
-        monkeypatch.setattr(demo, "_colours", original)
+        monkeypatch.setattr(render, "_colours", original)
         points = repainted.landmarks[np.concatenate([list(part) for part in parts])]
         expected = [*points.min(0), *points.max(0)]
         np.testing.assert_allclose(_changed(plain.image, repainted.image), expected, atol=1.6)
@@ -136,9 +135,9 @@ def test_pupils_are_the_darkest_spots_between_the_lids():
 
 def test_the_far_side_of_a_turned_face_is_hidden_and_the_near_side_is_not():
     for sign, near, far in ((1, range(0, 12), range(20, 30)), (-1, range(20, 32), range(3, 12))):
-        shown = _face(yaw=sign * 60.0, hair_style="bald").visible
-        assert shown[list(near)].all()
-        assert not shown[list(far)].any()
+        visible = _face(yaw=sign * 60.0, hair_style="bald").visible
+        assert visible[list(near)].all()
+        assert not visible[list(far)].any()
     assert _face(hair_style="bald").visible.all()
 
 
@@ -148,11 +147,11 @@ def test_a_closed_eye_hides_its_pupil_only():
 
 
 @pytest.mark.parametrize("occluder", traits.OCCLUDERS)
-def test_every_thing_before_the_face_hides_landmarks(occluder):
+def test_every_occluder_hides_landmarks(occluder):
     for texture in range(3):
         face = _face(occluder=occluder, texture=texture)
         assert "occlusion" in face.subsets
-        assert (~face.visible).sum() >= demo.COVERED
+        assert (~face.visible).sum() >= render.COVERED
         np.testing.assert_array_equal(face.landmarks, _face(texture=texture).landmarks)
 
 
@@ -163,13 +162,13 @@ def test_the_subsets_have_wflws_shares():
         assert abs(share - count / 2500) < 0.08  # three standard deviations of 300 draws at a share of 0.3
 
 
-def test_a_label_says_what_is_in_the_picture():
-    for drawn, face in _sample():
-        large = abs(drawn.yaw) > 40 or abs(drawn.pitch) > 24 or abs(drawn.roll) > 30
+def test_labels_match_the_image():
+    for sampled, face in _sample():
+        large = abs(sampled.yaw) > 40 or abs(sampled.pitch) > 24 or abs(sampled.roll) > 30
         assert ("largepose" in face.subsets) == large
         covered = (~face.visible).sum()
         if "occlusion" in face.subsets:
-            assert covered >= demo.COVERED
+            assert covered >= render.COVERED
 
 
 def _skin(face):
@@ -178,7 +177,7 @@ def _skin(face):
     return np.array([face.image[y - 4 : y + 5, x - 4 : x + 5].mean((0, 1)) for x, y in spots])
 
 
-def test_the_kinds_of_light_show_on_the_skin():
+def test_the_kinds_of_light_are_visible_on_the_skin():
     soft = _skin(_face())
     assert _skin(_face(light="dark")).mean() < 0.6 * soft.mean()
     assert _skin(_face(light="bright")).mean() > 1.2 * soft.mean()
@@ -192,7 +191,7 @@ def test_the_kinds_of_light_show_on_the_skin():
         assert cast.max() > 1.3 * cast.min()
 
 
-def test_make_up_shows_on_lips_lids_and_cheeks():
+def test_make_up_is_visible_on_lips_lids_and_cheeks():
     plain, made_up = _face(), _face(makeup=True)
     for indices in ([84, 85, 86, 94], [61, 62, 63, 34, 35, 36], [69, 70, 71, 43, 44, 45]):
         x, y = np.rint(plain.landmarks[indices].mean(0)).astype(int)
@@ -214,7 +213,7 @@ def test_blurred_faces_are_less_sharp_than_all_others():
     assert np.quantile(blurred, 0.95) < np.quantile(others, 0.05)
 
 
-def test_the_crop_around_a_face_lies_mostly_inside_the_image():
+def test_the_crop_around_a_face_is_mostly_inside_the_image():
     for _, face in _sample():
         low, high = face.landmarks.min(0), face.landmarks.max(0)
         assert 0.35 * 256 < (high - low).max() < 256 / 2.1875
@@ -223,22 +222,22 @@ def test_the_crop_around_a_face_lies_mostly_inside_the_image():
         assert face.image.dtype == np.uint8
 
 
-def test_a_face_depends_on_its_seed_split_and_number_alone():
-    first = demo.render(7, "train", 3)
-    demo.render(7, "test", 3)
-    again = demo.render(7, "train", 3)
+def test_a_face_depends_only_on_its_seed_split_and_number():
+    first = render.render(7, "train", 3)
+    render.render(7, "test", 3)
+    again = render.render(7, "train", 3)
     np.testing.assert_array_equal(first.image, again.image)
-    for other in (demo.render(8, "train", 3), demo.render(7, "test", 3), demo.render(7, "train", 4)):
+    for other in (render.render(8, "train", 3), render.render(7, "test", 3), render.render(7, "train", 4)):
         assert (first.image != other.image).any()
 
 
 def test_landmarks_scale_with_the_image():
-    small, large = demo.render(1, "train", 5, size=128), demo.render(1, "train", 5, size=256)
+    small, large = render.render(1, "train", 5, size=128), render.render(1, "train", 5, size=256)
     np.testing.assert_allclose((small.landmarks + 0.5) * 2, large.landmarks + 0.5, atol=0.05)
 
 
 def _digest(n=20):
-    faces = [demo.render(11, split, i) for split in ("train", "test") for i in range(n // 2)]
+    faces = [render.render(11, split, i) for split in ("train", "test") for i in range(n // 2)]
     parts = [part.tobytes() for face in faces for part in (face.image, face.landmarks, face.visible)]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
@@ -252,10 +251,10 @@ def _digest(n=20):
     ],
     ids=["two threads", "an old processor"],
 )  # fmt: skip
-def test_the_same_bytes_whatever_the_processor_and_its_threads(environment):
+def test_the_bytes_depend_neither_on_the_processor_nor_on_threads(environment):
     code = "import tests.test_demo_faces as t; print(t._digest())"
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=os.environ | environment, text=True, check=True,
         capture_output=True,
     )  # fmt: skip
-    assert told.stdout.strip() == _digest()
+    assert process.stdout.strip() == _digest()

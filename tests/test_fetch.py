@@ -1,4 +1,4 @@
-"""The fetch stage: the same bytes from wherever the data comes, and all faults of a dataset in one message."""
+"""The fetch stage: the same bytes from a folder, an archive or a URL, and all faults of a dataset in one message."""
 
 import hashlib
 import os
@@ -19,10 +19,11 @@ import yaml
 from conftest import still_running
 from PIL import Image
 
-from stages import fetch, params
-from stages.data import places
+from stages import fetch, obtain
+from stages.config.experiment import dataset_location, load_dataset
 from stages.data.faces import read_faces
-from stages.errors import InputError
+from stages.sources.images.location import images_folder
+from stages.system.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "../shared/data/samples"
@@ -32,38 +33,49 @@ HEADER = "image_name,scale,center_w,center_h,original_0_x,original_0_y,original_
 DATASET = {
     "about": {"title": "Tiny", "licence": "", "citation": "", "homepage": "", "obtain": "", "share_pictures": True},
     "source": {
-        "root": None,
         "form": "csv",
         "csv": {"images": "images", "train": "train.csv", "test": "test.csv", "subsets": {"blur": "blur.csv"}},
         "counts": {"train": 2, "test": 2, "subsets": {"blur": 1}},
     },
-    "landmarks": {"count": 2, "flip_pairs": [[0, 1]], "groups": {}},
-    "normalisers": {"official": "inter_ocular", "inter_ocular": [0, 1]},
+    "landmarks": {"scheme": "two", "normaliser": "inter_ocular"},
     "crops": {"size": 64, "context": 2.0, "val_share": 0.1},
 }
+SCHEME = {"count": 2, "flip_pairs": [[0, 1]], "groups": {"eyes": [0, 1]}, "inter_ocular": [0, 1]}
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A workspace with the dataset `tiny`, whose files are in its folder `tiny`; the test stands in it."""
+def workspace(tmp_path, monkeypatch):
+    """A working directory with the dataset `tiny`, whose files are in its folder `tiny`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    (tmp_path / "params/datasets").mkdir(parents=True)
+    for folder in ("params/datasets", "params/schemes", "tiny/images"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_yaml("params/schemes/two.yaml", SCHEME)
     describe()
-    folder = tmp_path / "tiny"
-    (folder / "images").mkdir(parents=True)
+    locate("tiny", "tiny")
     for i, name in enumerate(["a.jpg", "b.jpg", "c.png", "d.png"]):
-        Image.new("RGB", (40, 30), (60 * i, 9, 9)).save(folder / "images" / name)
-    write(folder / "train.csv", "a.jpg,0.1,20,15,10,15,30,15", "b.jpg,0.1,20,15,11,15,30,15")
-    write(folder / "test.csv", "c.png,0.1,20,15,12,15,30,15", "d.png,0.1,20,15,13,15,30,15")
-    write(folder / "blur.csv", "d.png,0.1,20,15,13,15,30,15")
-    monkeypatch.setenv("DATA_TINY", "tiny")
+        Image.new("RGB", (40, 30), (60 * i, 9, 9)).save(tmp_path / "tiny/images" / name)
+    write(tmp_path / "tiny/train.csv", "a.jpg,0.1,20,15,10,15,30,15", "b.jpg,0.1,20,15,11,15,30,15")
+    write(tmp_path / "tiny/test.csv", "c.png,0.1,20,15,12,15,30,15", "d.png,0.1,20,15,13,15,30,15")
+    write(tmp_path / "tiny/blur.csv", "d.png,0.1,20,15,13,15,30,15")
     return tmp_path
 
 
+def write_yaml(path, content):
+    Path(path).write_text(yaml.safe_dump(content))
+
+
 def describe(**source):
-    dataset = DATASET | {"source": DATASET["source"] | source}
-    Path("params/datasets/tiny.yaml").write_text(yaml.safe_dump(dataset))
+    write_yaml("params/datasets/tiny.yaml", DATASET | {"source": DATASET["source"] | source})
+
+
+def locate(name, source):
+    """List the dataset as the only one, with its files at `source`."""
+    write_yaml("params/pipeline.yaml", {"datasets": {name: {"source": str(source)}}, "experiments": {}})
+
+
+def obtain_and_fetch(name="tiny"):
+    obtain.main(name)
+    fetch.main(name)
 
 
 def write(path, *rows):
@@ -75,60 +87,84 @@ def hashes(folder):
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def refusal():
+def refusal(stage=fetch):
     with pytest.raises(InputError) as raised:
-        fetch.main("tiny")
+        stage.main("tiny")
     return str(raised.value)
 
 
-def test_the_table_and_the_checksums_are_written(here, capsys):
-    fetch.main("tiny")
+def test_the_face_table_and_the_checksums_are_written(workspace, capsys):
+    obtain_and_fetch()
     assert "2 train, 2 test faces, 1 blur" in capsys.readouterr().out
     assert hashes("data/raw/tiny").keys() == {"faces.parquet", "checksums.csv"}  # no image is copied
     faces = read_faces(Path("data/raw/tiny/faces.parquet"))
     assert faces.face_id == ["train/a.jpg", "train/b.jpg", "test/c.png", "test/d.png"]
     assert faces.landmarks[:, 0, 0].tolist() == [10, 11, 12, 13]
     assert faces.subsets == [(), (), (), ("blur",)]
-    sums = pd.read_csv("data/raw/tiny/checksums.csv").set_index("image")
-    assert list(sums.index) == sorted(["a.jpg", "b.jpg", "c.png", "d.png", "train.csv", "test.csv", "blur.csv"])
-    for name, row in sums.iterrows():
+    checksums = pd.read_csv("data/raw/tiny/checksums.csv").set_index("image")
+    assert list(checksums.index) == sorted(["a.jpg", "b.jpg", "c.png", "d.png", "train.csv", "test.csv", "blur.csv"])
+    for name, row in checksums.iterrows():
         data = Path("tiny", name if name.endswith(".csv") else f"images/{name}").read_bytes()
         assert (row["bytes"], row["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
 
 
-def test_wherever_the_data_lies_the_outs_are_the_same_bytes(here, monkeypatch):
-    fetch.main("tiny")
-    expected = hashes("data/raw/tiny")
+def test_a_folder_and_archives_of_the_same_files_give_the_same_bytes(workspace):
+    obtain_and_fetch()
+    expected, images = hashes("data/raw/tiny"), hashes("tiny/images")
     shutil.copytree("tiny", "elsewhere/tiny")
-    for root in [str(here / "elsewhere/tiny"), shutil.make_archive("flat", "zip", "tiny"),
-                 shutil.make_archive("nested", "gztar", "elsewhere")]:  # fmt: skip
-        monkeypatch.setenv("DATA_TINY", root)
-        fetch.main("tiny")
-        assert hashes("data/raw/tiny") == expected
-    archive = sorted(Path("data/downloads/tiny").glob("*/"))
-    assert len([entry for entry in archive if entry.is_dir()]) == 2  # unpacked outside what DVC takes
+    locate("tiny", workspace / "elsewhere/tiny")
+    obtain_and_fetch()
+    assert hashes("data/raw/tiny") == expected
+    for archive in (shutil.make_archive("flat", "zip", "tiny"), shutil.make_archive("nested", "gztar", "elsewhere")):
+        locate("tiny", Path(archive).name)
+        obtain_and_fetch()
+        assert hashes("data/raw/tiny") == expected | {f"images/{name}": sha256 for name, sha256 in images.items()}
 
 
-def test_a_url_with_its_checksum_is_a_root(here, monkeypatch):
-    fetch.main("tiny")
+def test_an_archive_is_downloaded_from_a_url_once(workspace):
+    archive = shutil.make_archive("tiny", "zip", "tiny")
+    locate("tiny", "tiny.zip")
+    obtain_and_fetch()
     expected = hashes("data/raw/tiny")
-    monkeypatch.delenv("DATA_TINY")
-    archive = Path(shutil.make_archive("tiny", "zip", "tiny"))
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    with ThreadingHTTPServer(("127.0.0.1", 0), QuietHandler) as server:  # serves the folder it stands in
+    sha256 = hashlib.sha256(Path(archive).read_bytes()).hexdigest()
+    locate("tiny", "data/tiny.zip")
+    with ThreadingHTTPServer(("127.0.0.1", 0), QuietHandler) as server:  # serves the working directory
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
-        describe(root=f"http://127.0.0.1:{server.server_port}/tiny.zip", sha256=digest)
+        describe(url=f"http://127.0.0.1:{server.server_port}/tiny.zip", sha256=sha256)
         try:
-            fetch.main("tiny")
+            obtain_and_fetch()
         finally:
             server.shutdown()
             thread.join()
     assert hashes("data/raw/tiny") == expected
-    fetch.main("tiny")  # the server is gone, and not needed again
-    source = params.dataset("tiny", "source").source
-    images = places.images_folder("tiny", places.data_root("tiny", source), source)
+    assert Path("data/tiny.zip").read_bytes() == Path(archive).read_bytes()
+    obtain_and_fetch()  # the server is gone, and no longer needed
+    assert hashes("data/raw/tiny") == expected
+    images = images_folder("tiny", load_dataset("tiny", "source").source.files, dataset_location("tiny"))
     assert sorted(os.listdir(images)) == ["a.jpg", "b.jpg", "c.png", "d.png"]
+
+
+def test_an_archive_with_another_checksum_than_the_stated_one_is_refused(workspace):
+    shutil.make_archive("tiny", "zip", "tiny")
+    locate("tiny", "tiny.zip")
+    describe(sha256="0" * 64)
+    assert f"tiny.zip: its SHA-256 is {hashes('.')['tiny.zip']}, and source.sha256 is 000" in refusal(obtain)
+    assert not Path("data/schemes").exists()
+
+
+def test_a_damaged_archive_is_refused_and_the_previous_outs_are_kept(workspace):
+    archive = Path(shutil.make_archive("tiny", "zip", "tiny"))
+    locate("tiny", archive.name)
+    obtain_and_fetch()
+    before = hashes("data")
+    archive.write_bytes(archive.read_bytes()[:-100])
+    assert "tiny.zip: it is not a zip or tar archive" in refusal()
+    assert hashes("data") == before
+
+
+def test_fetching_before_obtaining_names_what_is_missing(workspace):
+    assert "data/schemes/tiny.json is missing: run dvc repro obtain@tiny" in refusal()
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -136,31 +172,20 @@ class QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
-def test_an_experiment_that_dvc_runs_elsewhere_finds_the_data(here, monkeypatch):
-    fetch.main("tiny")
-    expected = hashes("data/raw/tiny")
-    (here / "queue").mkdir()
-    shutil.copytree("params", "queue/params")
-    monkeypatch.chdir("queue")
-    monkeypatch.setenv("DVC_ROOT", str(here))
-    fetch.main("tiny")
-    assert hashes("data/raw/tiny") == expected
-
-
-def test_all_faults_of_a_dataset_are_told_at_once_and_the_last_good_outs_stay(here):
-    fetch.main("tiny")
+def test_all_faults_of_a_dataset_are_reported_at_once_and_the_previous_outs_are_kept(workspace):
+    obtain_and_fetch()
     before = hashes("data")
-    images = here / "tiny/images"
+    images = workspace / "tiny/images"
     (images / "B.jpg").write_bytes((images / "b.jpg").read_bytes())
     (images / "b.jpg").unlink()
     (images / "e.jpeg").touch()
     (images / "f.jpg").touch()
     (images / "g.jpg").write_bytes((images / "a.jpg").read_bytes()[:-200])
-    write(here / "tiny/train.csv", *(f"{name},0.1,20,15,10,15,30,15" for name in
+    write(workspace / "tiny/train.csv", *(f"{name},0.1,20,15,10,15,30,15" for name in
           ["a.jpg", "b.jpg", "e.jpg", "f.jpg", "g.jpg", "h.jpg", "../tiny/images/a.jpg", "/a.jpg"]),
           "a.jpg,0.1,20,15,7,7,7,7", "a.jpg,0,20,15,10,15,30,15", "a.jpg,0.1,20,15,10,15,x,15")  # fmt: skip
-    told = refusal()
-    assert "dataset tiny: 10 faults" in told
+    message = refusal()
+    assert "dataset tiny: 10 faults" in message
     for fault in [
         "b.jpg: missing; there is B.jpg, in another case",
         "e.jpg: missing; there is e.jpeg, with another extension",
@@ -169,75 +194,85 @@ def test_all_faults_of_a_dataset_are_told_at_once_and_the_last_good_outs_stay(he
         "h.jpg: missing\n",
         "../tiny/images/a.jpg: an image is named by its path within",
         "/a.jpg: an image is named by its path within",
-        "face train/a.jpg#2: landmarks 0 and 1 lie at one point",
+        "face train/a.jpg#2: landmarks 0 and 1 coincide",
         "train.csv, line 11: scale is 0",
         "train.csv, line 12: original_1_x is 'x'",
     ]:
-        assert fault in told
+        assert fault in message
     assert hashes("data") == before
 
 
-def test_of_many_faults_twenty_are_told_and_the_rest_counted(here):
-    write(here / "tiny/train.csv", *(f"{i}.jpg,0.1,20,15,10,15,30,15" for i in range(50)))
-    told = refusal()
-    assert "50 faults" in told
-    assert told.count("missing") == 20
-    assert "and 30 more" in told
+def test_the_first_twenty_faults_are_listed_and_the_rest_counted(workspace):
+    obtain.main("tiny")
+    write(workspace / "tiny/train.csv", *(f"{i}.jpg,0.1,20,15,10,15,30,15" for i in range(50)))
+    message = refusal()
+    assert "50 faults" in message
+    assert message.count("missing") == 20
+    assert "and 30 more" in message
 
 
-def test_numbers_of_faces_that_differ_are_refused_or_on_purpose_a_warning(here, capsys):
+def test_numbers_of_faces_that_differ_are_refused_or_with_partial_data_a_warning(workspace, capsys):
     counts = {"train": 2, "test": 3, "subsets": {"blur": 2}}
     describe(counts=counts)
-    told = refusal()
-    assert "test has 2 faces, and 3 were published" in told
-    assert "subset blur has 1 faces, and 2 were published" in told
-    assert "source.partial" in told
-    (here / "tiny/blur.csv").unlink()
+    obtain.main("tiny")
+    message = refusal()
+    assert "test has 2 faces, and 3 were published" in message
+    assert "subset blur has 1 faces, and 2 were published" in message
+    assert "source.partial" in message
+    (workspace / "tiny/blur.csv").unlink()
     describe(counts=counts, partial=True)
-    fetch.main("tiny")
+    obtain_and_fetch()
     printed = capsys.readouterr().out
     assert "warning: tiny: test has 2 faces, and 3 were published" in printed
     assert "warning: tiny: subset blur has 0 faces, and 2 were published" in printed
 
 
-def test_the_inter_pupil_distance_is_checked_where_it_is_official(here):
-    dataset = DATASET | {"normalisers": {"official": "inter_pupil", "inter_pupil": [[0], [1]]}}
-    Path("params/datasets/tiny.yaml").write_text(yaml.safe_dump(dataset))
-    write(here / "tiny/train.csv", "a.jpg,0.1,20,15,7,7,7,7", "b.jpg,0.1,20,15,11,15,30,15")
-    assert "face train/a.jpg: landmarks [0] and [1] lie at one point, so its inter_pupil distance is 0" in refusal()
+def test_the_inter_pupil_distance_is_checked_where_it_is_official(workspace):
+    write_yaml("params/schemes/two.yaml", SCHEME | {"inter_pupil": [[0], [1]]})
+    write_yaml("params/datasets/tiny.yaml", DATASET | {"landmarks": {"scheme": "two", "normaliser": "inter_pupil"}})
+    obtain.main("tiny")
+    write(workspace / "tiny/train.csv", "a.jpg,0.1,20,15,7,7,7,7", "b.jpg,0.1,20,15,11,15,30,15")
+    assert "face train/a.jpg: landmarks [0] and [1] coincide, so its inter_pupil distance is 0" in refusal()
+
+
+@pytest.fixture
+def schemes(workspace):
+    """The project's landmark schemes, in the workspace."""
+    shutil.copytree(ROOT / "params/schemes", workspace / "params/schemes", dirs_exist_ok=True)
 
 
 @needs_samples
 @pytest.mark.parametrize(
     ("name", "train", "test"), [("wflw", 0, 4), ("300w-private", 0, 2), ("aflw", 0, 2), ("cofw", 2, 2)]
 )
-def test_the_samples_of_the_benchmarks_are_fetched(here, monkeypatch, name, train, test):
+def test_the_samples_of_the_benchmarks_are_fetched(workspace, schemes, name, train, test):
     dataset = yaml.safe_load((ROOT / f"params/datasets/{name}.yaml").read_text())
     dataset["source"]["partial"] = True
     if not train:
         dataset["source"]["csv"]["train"] = None
-    (here / f"params/datasets/{name}.yaml").write_text(yaml.safe_dump(dataset))
-    monkeypatch.setenv(f"DATA_{name.upper().replace('-', '_')}", str((SAMPLES / name.split("-")[0]).resolve()))
-    fetch.main(name)
-    faces = read_faces(here / f"data/raw/{name}/faces.parquet")
+    write_yaml(f"params/datasets/{name}.yaml", dataset)
+    locate(name, (SAMPLES / name.split("-")[0]).resolve())
+    obtain_and_fetch(name)
+    faces = read_faces(workspace / f"data/raw/{name}/faces.parquet")
     assert (faces.split.count("train"), faces.split.count("test")) == (train, test)
-    sums = pd.read_csv(here / f"data/raw/{name}/checksums.csv")["image"]
-    assert set(faces.image) < set(sums)
+    checksums = pd.read_csv(workspace / f"data/raw/{name}/checksums.csv")["image"]
+    assert set(faces.image) < set(checksums)
     if name == "aflw":
         assert list(faces.extra["box_size"]) == faces.side.tolist()
     if name == "cofw":
-        assert (here / "data/raw/cofw/images/test/0001.png").is_file()
+        assert (workspace / "data/raw/cofw/images/test/0001.png").is_file()
 
 
-def demo(train, test):
+def describe_demo(train, test):
     dataset = yaml.safe_load((ROOT / "params/datasets/demo.yaml").read_text())
     dataset["source"]["demo"] |= {"train": train, "test": test, "size": 96}
-    Path("params/datasets/demo.yaml").write_text(yaml.safe_dump(dataset))
+    write_yaml("params/datasets/demo.yaml", dataset)
+    locate("demo", "stages/sources/demo")
 
 
-def test_the_demo_is_drawn_to_the_same_bytes_again(here):
-    demo(6, 3)
-    fetch.main("demo")
+def test_the_demo_is_drawn_to_the_same_bytes_again(workspace, schemes):
+    describe_demo(6, 3)
+    obtain_and_fetch("demo")
     first = hashes("data/raw/demo")
     assert len(first) == 2 + 9
     fetch.main("demo")
@@ -245,7 +280,8 @@ def test_the_demo_is_drawn_to_the_same_bytes_again(here):
     faces = read_faces(Path("data/raw/demo/faces.parquet"))
     assert (faces.split.count("train"), faces.split.count("test"), faces.landmarks.shape) == (6, 3, (9, 98, 2))
     assert np.array_equal(faces.side, np.ceil(faces.side))
-    assert params.dataset("demo", "source").source.demo.size == Image.open("data/raw/demo/images/test/00002.png").width
+    size = load_dataset("demo", "source").source.demo.size
+    assert size == Image.open("data/raw/demo/images/test/00002.png").width
 
 
 def run(name, **options):
@@ -254,39 +290,40 @@ def run(name, **options):
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_an_unknown_dataset_is_one_message_and_a_status(here):
+def test_an_unknown_dataset_is_one_message_and_a_status(workspace):
     process = run("tinny")
-    _, told = process.communicate()
+    _, printed = process.communicate()
     assert process.returncode == 1
-    assert told.startswith("error: there is no params/datasets/tinny.yaml. Did you mean tiny?")
-    assert "Traceback" not in told
+    assert printed.startswith("error: there is no params/datasets/tinny.yaml. Did you mean tiny?")
+    assert "Traceback" not in printed
 
 
-def started(drawn):
-    """A fetch of many faces that has begun to draw."""
-    demo(3000, 10)
+def start_drawing():
+    """A process of the fetch stage that has begun to draw many faces."""
+    describe_demo(3000, 10)
+    obtain.main("demo")
     process = run("demo", stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
-    while not list(drawn.glob(".demo.*/images/train/*.png")) and time.monotonic() < deadline:
+    while not list(Path("data/raw").glob(".demo.*/images/train/*.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
     return process
 
 
-def test_a_fetch_that_is_stopped_ends_at_once_and_leaves_nothing(here):
-    process = started(Path("data/raw"))
+def test_a_terminated_fetch_ends_at_once_and_leaves_nothing_behind(workspace, schemes):
+    process = start_drawing()
     process.send_signal(signal.SIGTERM)
     assert process.wait(3) == 143
     assert os.listdir("data/raw") == []
 
 
-def test_a_fetch_that_is_killed_takes_its_processes_along_and_the_next_one_cleans_up(here):
-    process = started(Path("data/raw"))
+def test_the_workers_of_a_killed_fetch_end_and_the_next_fetch_cleans_up(workspace, schemes):
+    process = start_drawing()
     workers = psutil.Process(process.pid).children()
     assert workers
     process.kill()
     process.wait()
     assert still_running(workers, 10) == []
     assert len(os.listdir("data/raw")) == 1
-    demo(2, 1)
+    describe_demo(2, 1)
     fetch.main("demo")
     assert os.listdir("data/raw") == ["demo"]

@@ -1,4 +1,4 @@
-"""The exact codec: what is encoded comes back, and what is no Gaussian does no harm."""
+"""The exact codec: decoding inverts encoding, and is well-defined for maps that are not Gaussians."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from stages.model import heatmap
 
 
-def everywhere(size: int, step: float = 0.37) -> torch.Tensor:
+def grid_points(size: int, step: float = 0.37) -> torch.Tensor:
     """Points (1, K, 2) all over a square map, up to the outer edges of its border cells."""
     along = torch.arange(-0.499, size - 0.5, step)
     return torch.cartesian_prod(along, along)[None]
@@ -20,29 +20,29 @@ def noisy(points: torch.Tensor, noise: float, sigma: float = 1.5) -> torch.Tenso
 def test_a_map_is_the_gaussian_at_the_exact_position():
     maps = heatmap.encode(torch.tensor([[[3.3, 5.8], [-2.0, 9.5]]]), (12, 20), sigma=1.5)
     assert maps.shape == (1, 2, 12, 20)
-    for landmark, (px, py) in enumerate([(3.3, 5.8), (-2.0, 9.5)]):  # the second lies outside: its tail remains
+    for landmark, (px, py) in enumerate([(3.3, 5.8), (-2.0, 9.5)]):  # the second is outside: its tail is inside
         for y, x in [(0, 0), (5, 3), (6, 3), (11, 19)]:
             expected = torch.exp(torch.tensor(-((x - px) ** 2 + (y - py) ** 2) / (2 * 1.5**2)))
             torch.testing.assert_close(maps[0, landmark, y, x], expected)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 1.5, 2.0, 3.0])
-def test_decoding_a_perfect_map_returns_the_point_wherever_it_lies(sigma):
-    points = everywhere(32)
+def test_decoding_a_perfect_map_returns_the_point_anywhere_in_the_map(sigma):
+    points = grid_points(32)
     decoded, scores = heatmap.decode(heatmap.encode(points, 32, sigma))
     assert (decoded - points).abs().max() < 1e-4
     assert (scores > 0.7).all()
     assert (scores <= 1).all()
 
 
-def test_maps_need_not_be_square():
+def test_maps_can_be_rectangular():
     points = torch.tensor([[[38.7, 2.2], [0.1, 14.9]]])
     decoded, _ = heatmap.decode(heatmap.encode(points, (16, 40), sigma=1.5))
     torch.testing.assert_close(decoded, points, atol=1e-4, rtol=0)
 
 
 def test_noise_is_averaged_out():
-    """Near the bound for an unbiased decoder, which is noise / sqrt(π/2) on each axis, and not near the usual rules."""
+    """Close to the bound for an unbiased decoder, noise / sqrt(π/2) per axis, and far below the usual rules' error."""
     points = 4 + 55 * torch.rand(4, 500, 2, generator=torch.Generator().manual_seed(1))
     error = (heatmap.decode(noisy(points, noise=0.03))[0] - points).square().mean().sqrt()
     bound = 0.03 / (torch.pi / 2) ** 0.5
@@ -52,14 +52,14 @@ def test_noise_is_averaged_out():
 def test_a_decoded_point_stays_within_one_cell_of_the_maximum():
     maps = torch.randn(2, 50, 16, 16, generator=torch.Generator().manual_seed(2))
     decoded, scores = heatmap.decode(maps)
-    place = maps.flatten(2).argmax(-1)
-    maximum = torch.stack([place % 16, place // 16], dim=-1)
+    index = maps.flatten(2).argmax(-1)
+    maximum = torch.stack([index % 16, index // 16], dim=-1)
     assert ((decoded - maximum).abs() <= 1).all()
     assert torch.equal(scores, maps.amax((2, 3)))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, -1.0, float("nan")])
-def test_a_map_that_says_nothing_decodes_to_its_first_cell(value):
+def test_a_constant_map_decodes_to_its_first_cell(value):
     decoded, scores = heatmap.decode(torch.full((1, 1, 16, 16), value))
     assert decoded.tolist() == [[[0, 0]]]
     torch.testing.assert_close(scores, torch.tensor([[value]]), equal_nan=True)
@@ -73,12 +73,12 @@ def test_a_single_cell_decodes_to_itself():
     assert scores.item() == pytest.approx(0.8)
 
 
-def test_of_two_equal_peaks_the_first_is_read():
+def test_of_two_equal_peaks_the_first_is_decoded():
     two = heatmap.encode(torch.tensor([[[20.0, 4.0], [4.0, 20.0]]]), 32, sigma=1.5).sum(1, keepdim=True)
     torch.testing.assert_close(heatmap.decode(two)[0], torch.tensor([[[20.0, 4.0]]]), atol=1e-3, rtol=0)
 
 
-def test_the_order_in_memory_and_the_precision_of_the_maps_do_not_matter():
+def test_decoding_does_not_depend_on_memory_format_or_precision():
     points = 2 + 59 * torch.rand(2, 98, 2, generator=torch.Generator().manual_seed(3))
     maps = noisy(points, noise=0.01)
     decoded, scores = heatmap.decode(maps)
@@ -97,10 +97,8 @@ def test_a_cell_has_its_centre_in_the_middle_of_its_pixels():
 def test_maps_of_a_mirrored_face_flip_back():
     points = torch.tensor([[[4.2, 5.0], [25.9, 6.0], [15.0, 20.5]]])
     mirrored = torch.tensor([1, 0, 2])
-    seen = points[:, mirrored] * torch.tensor([-1, 1]) + torch.tensor(
-        [31, 0]
-    )  # what the network sees of a mirror image
-    flipped = heatmap.flip_maps(heatmap.encode(seen, 32, sigma=1.5), mirrored)
+    in_mirror_image = points[:, mirrored] * torch.tensor([-1, 1]) + torch.tensor([31, 0])
+    flipped = heatmap.flip_maps(heatmap.encode(in_mirror_image, 32, sigma=1.5), mirrored)
     torch.testing.assert_close(flipped, heatmap.encode(points, 32, sigma=1.5), atol=1e-5, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""The network against the published one: names, shapes, output; and its smaller variants."""
+"""The network against the published one (names, shapes, output), and its smaller variants."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from stages.errors import InputError
 from stages.model.hrnet import HRNet, HRNetConfig, fuse_for_inference
+from stages.system.errors import InputError
 from tests.reference import reference_input, reference_state
 
 REFERENCE = Path(__file__).parents[1] / "../shared/reference"
-needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference figures are not beside the project")
+needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the reference values are not available")
 
 SMALL = HRNetConfig(width=6, stem=16, bottlenecks=1, modules=(1, 1, 1), blocks=1)
 VARIANTS = [
@@ -26,8 +26,8 @@ VARIANTS = [
 
 @pytest.fixture(scope="module")
 def published_tensors() -> list[tuple[str, tuple[int, ...]]]:
-    listed = json.loads((REFERENCE / "hrnetv2_w18_98_state_dict.json").read_text())
-    return [(name, tuple(shape)) for name, shape in listed]
+    tensors = json.loads((REFERENCE / "hrnetv2_w18_98_state_dict.json").read_text())
+    return [(name, tuple(shape)) for name, shape in tensors]
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +55,16 @@ def test_the_default_network_has_the_published_number_of_parameters():
 
 @needs_reference
 @torch.inference_mode()
-def test_the_output_is_the_published_one(reference_model, reference_maps):
-    """To 1e-4 of its range. On as many threads as the reference was made with (two) the outputs are the same bits."""
+def test_the_output_equals_the_published_one(reference_model, reference_maps):
+    """To 1e-4 of its range; bit for bit on two threads, as many as the reference was computed with."""
     error = (reference_model(reference_input())[0] - reference_maps).abs().max()
     assert error <= 1e-4 * reference_maps.abs().max()
 
 
 @needs_reference
 @torch.inference_mode()
-def test_what_is_made_faster_gives_the_same_output(reference_model, reference_maps):
-    """Other orders of summation, which these made-up weights amplify: hence the wider bound."""
+def test_the_fused_network_gives_the_same_output(reference_model, reference_maps):
+    """The bound is wider because these artificial weights amplify differences in the order of summation."""
     fast = fuse_for_inference(reference_model).to(memory_format=torch.channels_last)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.modules())
     error = (fast(reference_input())[0] - reference_maps).abs()
@@ -73,31 +73,31 @@ def test_what_is_made_faster_gives_the_same_output(reference_model, reference_ma
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
-def test_every_variant_maps_multiples_of_32_px_to_a_quarter(config):
+def test_every_variant_outputs_maps_of_a_quarter_of_its_input(config):
     model = HRNet(landmarks=5, config=config).eval()
     with torch.inference_mode():
         assert model(torch.randn(2, 3, 64, 96)).shape == (2, 5, 16, 24)
 
 
 @pytest.mark.parametrize("config", [SMALL, VARIANTS[3]], ids=str)
-def test_every_parameter_of_a_variant_learns(config):
+def test_every_parameter_of_a_variant_gets_a_gradient(config):
     model = HRNet(landmarks=5, config=config)
     model(torch.randn(2, 3, 64, 64)).square().mean().backward()
-    idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-    assert idle == []
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert without == []
 
 
-def test_an_input_that_does_not_fit_is_refused():
+def test_an_input_that_is_not_a_multiple_of_32_px_is_refused():
     with pytest.raises(InputError, match=r"64×80 px.*multiples of 32"):
         HRNet(landmarks=5, config=SMALL)(torch.zeros(1, 3, 64, 80))
 
 
-def test_the_weights_are_drawn_as_published():
+def test_the_weights_are_initialised_as_published():
     torch.manual_seed(0)
     model = HRNet(landmarks=98)
-    drawn = torch.cat([m.weight.detach().flatten() for m in model.modules() if isinstance(m, torch.nn.Conv2d)])
-    assert drawn.mean().abs() < 1e-6
-    assert drawn.std() == pytest.approx(1e-3, rel=1e-3)
+    weights = torch.cat([m.weight.detach().flatten() for m in model.modules() if isinstance(m, torch.nn.Conv2d)])
+    assert weights.mean().abs() < 1e-6
+    assert weights.std() == pytest.approx(1e-3, rel=1e-3)
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all((n.weight == 1).all() and (n.bias == 0).all() and n.momentum == 0.01 for n in norms)
 
@@ -110,7 +110,18 @@ def test_the_same_seed_draws_the_same_weights():
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_fusing_leaves_the_model_itself_alone():
+def test_synchronised_norms_are_fused_too():
+    model = HRNet(landmarks=5, config=SMALL)
+    model.load_state_dict(reference_state((name, tuple(t.shape)) for name, t in model.state_dict().items()))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = fuse_for_inference(model)(images)
+        fused = fuse_for_inference(torch.nn.SyncBatchNorm.convert_sync_batchnorm(model))
+        assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in fused.modules())
+        assert torch.equal(fused(images), expected)
+
+
+def test_fusing_leaves_the_original_model_unchanged():
     model = HRNet(landmarks=5, config=SMALL).train()
     names = list(model.state_dict())
     fuse_for_inference(model)

@@ -1,4 +1,4 @@
-"""Reading image files: exact pixels of everything that is whole, and a named refusal of everything that is not."""
+"""Reading image files: exact pixels of complete files, and an error that names the file for all others."""
 
 import io
 import time
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.data.images import damage, read_image
-from stages.errors import InputError
+from stages.sources.images.reading import damage, read_image
+from stages.system.errors import InputError
 
 SAMPLES = Path(__file__).parents[1] / "../shared/data/samples"
 PHOTO = SAMPLES / "wflw/images/7_Cheering_Cheering_7_16.jpg"
@@ -31,7 +31,7 @@ def saved(path, pixels, mode=None, **options):
 
 
 @has_samples
-def test_photographs_read_like_pillow_reads_them():
+def test_photographs_are_read_as_by_pillow():
     photos = sorted(p for p in SAMPLES.rglob("*") if p.suffix in (".jpg", ".png"))
     assert len(photos) >= 6
     for photo in photos:
@@ -52,8 +52,8 @@ def test_every_kind_of_png_becomes_its_own_rgb(tmp_path, gradient, mode):
 
 
 def test_alpha_is_dropped_and_the_stored_colours_stay(tmp_path, gradient):
-    see_through = np.concatenate([gradient, np.zeros((48, 64, 1), np.uint8)], -1)
-    assert np.array_equal(read_image(saved(tmp_path / "a.png", see_through)), gradient)
+    transparent = np.concatenate([gradient, np.zeros((48, 64, 1), np.uint8)], -1)
+    assert np.array_equal(read_image(saved(tmp_path / "a.png", transparent)), gradient)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -65,23 +65,23 @@ def test_sixteen_bits_become_eight(tmp_path, gradient, channels):
     assert np.array_equal(read_image(path), expected)
 
 
-def test_grey_and_four_ink_jpegs_have_the_colours_they_show(tmp_path, gradient):
+def test_grey_and_cmyk_jpegs_are_read_in_their_true_colours(tmp_path, gradient):
     grey = saved(tmp_path / "grey.jpg", gradient, "L", quality=95)
     assert np.array_equal(read_image(grey), np.asarray(Image.open(grey).convert("RGB")))
-    inks = saved(tmp_path / "inks.jpg", gradient, "CMYK", quality=95)
-    assert np.abs(read_image(inks).astype(int) - gradient).max() < 16
+    cmyk = saved(tmp_path / "cmyk.jpg", gradient, "CMYK", quality=95)
+    assert np.abs(read_image(cmyk).astype(int) - gradient).max() < 16
 
 
 def test_an_exif_orientation_is_ignored(tmp_path, gradient):
     exif = Image.Exif()
-    exif[0x0112] = 6  # a viewer would turn it by 90°
-    turned = saved(tmp_path / "a.jpg", gradient, exif=exif, quality=95)
-    assert read_image(turned).shape == gradient.shape
-    assert np.abs(read_image(turned).astype(int) - gradient).max() < 12
+    exif[0x0112] = 6  # a viewer would rotate it by 90°
+    rotated = saved(tmp_path / "a.jpg", gradient, exif=exif, quality=95)
+    assert read_image(rotated).shape == gradient.shape
+    assert np.abs(read_image(rotated).astype(int) - gradient).max() < 12
 
 
 def jpeg_with_thumbnail(pixels):
-    """A JPEG whose head holds another whole JPEG, as cameras write them."""
+    """A JPEG whose header contains another JPEG, as written by cameras."""
     small, big = io.BytesIO(), io.BytesIO()
     Image.fromarray(pixels[::4, ::4]).save(small, "JPEG")
     Image.fromarray(pixels).save(big, "JPEG", quality=95)
@@ -98,15 +98,15 @@ def test_a_truncated_jpeg_is_refused_with_or_without_a_thumbnail(tmp_path, gradi
     path.write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(InputError, match=r"cut\.jpg.*truncated"):
         read_image(path)
-    path.write_bytes(path.read_bytes() + bytes(2000))  # what a broken-off download into reserved space leaves
+    path.write_bytes(path.read_bytes() + bytes(2000))  # left by an interrupted download into preallocated space
     with pytest.raises(InputError, match=r"cut\.jpg.*truncated"):
         read_image(path)
 
 
-def test_what_is_no_whole_image_is_refused_by_name(tmp_path, gradient):
-    whole = io.BytesIO()
-    Image.fromarray(gradient).save(whole, "PNG")
-    png = whole.getvalue()
+def test_a_file_that_is_not_a_complete_image_is_refused_by_name(tmp_path, gradient):
+    buffer = io.BytesIO()
+    Image.fromarray(gradient).save(buffer, "PNG")
+    png = buffer.getvalue()
     floats = io.BytesIO()
     Image.fromarray(gradient[..., 0].astype(np.float32)).save(floats, "TIFF")
     cases = {
@@ -114,7 +114,7 @@ def test_what_is_no_whole_image_is_refused_by_name(tmp_path, gradient):
         "cut.png": (png[:-30], "truncated"),
         "flat.png": (png[:16] + bytes(4) + png[20:], "zero size"),
         "flat.jpg": (bytes.fromhex("ffd8ffc0000b080000004001011100ffd9"), "zero size"),
-        "page.jpg": (b"<!DOCTYPE html><html>Not found</html>", "no image"),
+        "page.jpg": (b"<!DOCTYPE html><html>Not found</html>", "not a readable image"),
         "float.tiff": (floats.getvalue(), "mode F"),
         "bad.png": (png[:60] + bytes(20) + png[80:], "damaged"),
     }

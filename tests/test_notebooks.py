@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom on the drawn faces, from either folder, and are kept without what they made."""
+"""The notebooks run from top to bottom on the demo faces, from either folder, and are committed without outputs."""
 
 import ast
 import sys
@@ -10,22 +10,22 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = ("explore_dataset", "compare_runs", "study_failures")
 EXPERIMENTS = """
-datasets: [demo]
-crossings: {}
+datasets:
+  demo: {source: stages/sources/demo}
 experiments:
-  demo-quick: {dataset: demo, recipe: tiny}
-  demo-slow: {dataset: demo, recipe: slow}
+  demo-quick: {dataset: demo, recipe: tiny, init: random}
+  demo-slow: {dataset: demo, recipe: slow, init: random}
 """
 
 MAKE = """
-from stages import evaluate, fetch, preprocess, train
+from stages import evaluate, fetch, obtain, predict, preprocess, train
 if __name__ == "__main__":
-    fetch.main("demo")
-    preprocess.main("demo")
+    for stage in (obtain, fetch, preprocess):
+        stage.main("demo")
     for experiment in ("demo-quick", "demo-slow"):
-        train.main(experiment)
-        evaluate.main(experiment)
-"""  # the stages in one process: to import all of it six times would take half a minute
+        for stage in (train, predict, evaluate):
+            stage.main(experiment)
+"""  # all stages in one process: nine processes would import everything nine times
 
 
 def read(name: str) -> nbformat.NotebookNode:
@@ -37,8 +37,8 @@ def code_of(name: str) -> list[nbformat.NotebookNode]:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory) -> Project:
-    """Two small experiments on few drawn faces, trained, measured and entered in MLflow."""
+def evaluated(tmp_path_factory) -> Project:
+    """Two small experiments on a few demo faces, trained, evaluated and logged in MLflow."""
     project = Project(tmp_path_factory.mktemp("notebooks"))
     project.change("params/datasets/demo.yaml", "train: 800, test: 300, size: 256", "train: 48, test: 24, size: 128")
     (project.folder / "params/pipeline.yaml").write_text(EXPERIMENTS)
@@ -51,50 +51,51 @@ def measured(tmp_path_factory) -> Project:
 
 
 def execute(book: nbformat.NotebookNode, project: Project, folder: str) -> nbformat.NotebookNode:
-    """Run the notebook in a folder of the project; an error in it is raised."""
+    """Run the notebook in a folder of the project. Raises the errors of its cells."""
     client = NotebookClient(book, timeout=120, resources={"metadata": {"path": str(project.folder / folder)}})
     return client.execute(env=project.environment)
 
 
-def shown(cells: list[nbformat.NotebookNode], kind: str) -> list[str]:
-    outputs = [each for cell in cells for each in cell.get("outputs", [])]
-    assert not [each for each in outputs if each.output_type == "stream"]
-    return [each.data[kind] for each in outputs if kind in each.get("data", {})]
+def outputs_of(cells: list[nbformat.NotebookNode], kind: str) -> list[str]:
+    """The outputs of a MIME type; nothing may be printed besides."""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "stream"]
+    return [output.data[kind] for output in outputs if kind in output.get("data", {})]
 
 
-def test_a_dataset_is_explored(measured):
-    cells = execute(read("explore_dataset"), measured, "notebooks").cells
-    assert len(shown(cells, "image/png")) == 4
-    train, val, test = map(int, shown(cells, "text/plain")[0].splitlines()[1].split()[2:])
+def test_a_dataset_is_explored(evaluated):
+    cells = execute(read("explore_dataset"), evaluated, "notebooks").cells
+    assert len(outputs_of(cells, "image/png")) == 4
+    train, val, test = map(int, outputs_of(cells, "text/plain")[0].splitlines()[1].split()[2:])
     assert (train + val, test) == (48, 24)
 
 
-def test_the_failures_of_an_experiment_are_studied(measured):
-    cells = execute(read("study_failures"), measured, "notebooks").cells
-    assert len(shown(cells, "image/png")) == 6
+def test_the_failure_cases_of_an_experiment_are_studied(evaluated):
+    cells = execute(read("study_failures"), evaluated, "notebooks").cells
+    assert len(outputs_of(cells, "image/png")) == 6
 
 
-def test_an_experiment_is_compared_with_the_mean_shape_and_then_with_another(measured):
-    """In one kernel, started in the project's root: the cells are run a second time with another name in the first."""
+def test_an_experiment_is_compared_with_the_mean_shape_baseline_and_with_another_experiment(evaluated):
+    """In one kernel, started in the project's root: all cells run a second time, with another B in the first one."""
     book, again = read("compare_runs"), read("compare_runs")
-    start = next(cell for cell in again.cells if cell.cell_type == "code")
-    assert "None" in start.source
-    start.source = start.source.replace("None", '"demo-slow"')
+    settings = next(cell for cell in again.cells if cell.cell_type == "code")
+    assert "None" in settings.source
+    settings.source = settings.source.replace("None", '"demo-slow"')
     for cell in again.cells:
         cell.id += "-again"
     both = nbformat.from_dict({**book, "cells": book.cells + again.cells})
-    cells = execute(both, measured, "").cells
-    one, two = cells[: len(book.cells)], cells[len(book.cells) :]
-    assert len(shown(one, "image/png")) == len(shown(two, "image/png")) == 3
-    assert "mean shape is better" in "".join(shown(one, "text/markdown"))
-    assert "demo-slow" not in "".join(shown(one, "text/plain"))
-    differing = next(text for text in shown(two, "text/plain") if "train.lr" in text)
+    cells = execute(both, evaluated, "").cells
+    first, second = cells[: len(book.cells)], cells[len(book.cells) :]
+    assert len(outputs_of(first, "image/png")) == len(outputs_of(second, "image/png")) == 3
+    assert "mean shape is better" in "".join(outputs_of(first, "text/markdown"))
+    assert "demo-slow" not in "".join(outputs_of(first, "text/plain"))
+    differing = next(text for text in outputs_of(second, "text/plain") if "train.lr" in text)
     assert "train.epochs" in differing
     assert "train.seed" not in differing
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebooks_are_kept_without_outputs(name):
+def test_notebooks_are_committed_without_outputs(name):
     book = read(name)
     nbformat.validate(book)
     assert (book.nbformat, book.nbformat_minor) == (4, 5)
@@ -104,7 +105,7 @@ def test_notebooks_are_kept_without_outputs(name):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebooks_call_the_library_and_hold_no_logic_of_their_own(name):
+def test_notebooks_call_the_library_and_have_no_logic_of_their_own(name):
     logic = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While, ast.If, ast.Try)
     for cell in code_of(name):
         tree = ast.parse(cell.source.removeprefix("%matplotlib inline\n"))

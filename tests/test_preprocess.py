@@ -24,7 +24,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @contextmanager
 def half_way(project: Project) -> Iterator[tuple[subprocess.Popen, list[psutil.Process]]]:
     """A preprocess one of whose images never comes, as from a file server that hangs; and its workers."""
-    image = project.folder / "toy/images/train7.png"
+    image = project.folder / "data/toy/images/train7.png"
     kept = image.rename(image.with_suffix(".kept"))
     os.mkfifo(image)
     process, writer = project.start("python", "-m", "stages.preprocess", "toy"), None
@@ -49,11 +49,12 @@ def half_way(project: Project) -> Iterator[tuple[subprocess.Popen, list[psutil.P
 def test_annotations_that_count_from_another_origin_give_the_same_crops(cut_project, tmp_path):
     other = Project(tmp_path)
     for file in ("train.csv", "test.csv", "test_blur.csv"):
-        table = pd.read_csv(tmp_path / "toy" / file)
+        table = pd.read_csv(tmp_path / "data/toy" / file)
         moved = [name for name in table if name.startswith(("center", "original"))]
         table[moved] += 1.5
-        table.to_csv(tmp_path / "toy" / file, index=False)
+        table.to_csv(tmp_path / "data/toy" / file, index=False)
     other.change("params/datasets/toy.yaml", "  form: csv\n", "  form: csv\n  origin: 1.5\n")
+    other.stage("obtain", "toy")
     other.stage("fetch", "toy")
     other.stage("preprocess", "toy")
     for split in ("train", "test"):

@@ -1,4 +1,4 @@
-"""The results page: made of whatever has been measured, complete, and the same bytes for the same results."""
+"""The report: rendered from whatever has results, complete, and the same bytes for the same results."""
 
 import json
 import os
@@ -13,13 +13,17 @@ import pytest
 from matplotlib.image import imread
 
 from stages import report
-from stages.errors import InputError
-from stages.measure import page, published
-from stages.measure.cells import decimals, failures, nme, table
-from stages.measure.figures import ced_figure, encode, gallery, styles, training_curve
-from stages.measure.metrics import ced, summarise
-from stages.measure.results import Metrics, read_experiments
-from stages.measure.times import Times
+from stages.metrics.per_face import FaceErrors
+from stages.metrics.per_face import table as face_table
+from stages.metrics.results import read_results
+from stages.metrics.schema import Metrics
+from stages.metrics.summary import ced, summarise
+from stages.reporting import gallery, published, results_page
+from stages.reporting.experiment_figures import landmark_figure
+from stages.reporting.figures import ced_figure, encode, styles, training_curve
+from stages.reporting.tables import decimals, failure_rate, markdown_table, nme
+from stages.reporting.times import Times
+from stages.system.errors import InputError
 
 BENCHMARKS = {
     "machine": {"date": "2026-01-02 03:04 UTC", "cpu": "Some CPU", "cores": 2, "gpu": None},
@@ -31,27 +35,83 @@ BENCHMARKS = {
 WFLW = {"test": 2500, "largepose": 326, "blur": 773}
 
 
+def mean(value: float) -> dict:
+    return {"nme": value, "ci95": [value - 0.5, value + 0.5]}
+
+
+def some_details(n: int, landmarks: int, subsets: list[str]) -> dict:
+    """details.json of an experiment with `landmarks` landmarks."""
+    shares = np.arange(31) / 100
+    return {
+        "n": n, "normaliser": "inter_ocular", "without_prediction": [],
+        "averages": {"inter_ocular": {"faces": 5.0, "visible": 4.0, "pooled": 4.5}},
+        "percentiles": {subset: {"50": 4.0, "90": 8.0} for subset in subsets},
+        "landmarks": [2.0 + i for i in range(landmarks)],
+        "mean_face": [[0.1 * i, 0.1 * i * i] for i in range(landmarks)],
+        "groups": {"eyes": mean(3.0), "jaw": mean(7.0)}, "group_sizes": {"eyes": 2, "jaw": 1},
+        "conditions": {"yaw": [{"low": 0, "high": 10, "n": 20} | mean(3), {"low": 60, "high": 90, "n": 9} | mean(9)]},
+        "robustness": {
+            "shift": [{"by": 0} | mean(5), {"by": 5} | mean(6)], "scale": [{"by": 0} | mean(5), {"by": 20} | mean(7)],
+            "mean": mean(6.5),
+        },
+        "calibration": {
+            "rank_correlation_faces": 0.84, "rank_correlation_landmarks": 0.5,
+            "reliability": [{"n": 5, "score": 0.3, "error": 9.0, "median": 7.0},
+                            {"n": 5, "score": 0.8, "error": 2.0, "median": 1.0}],
+            "rejected": shares.tolist(), "nme_left": (5 - shares).tolist(),
+            "nme_left_at_best": (5 - 9 * shares).tolist(),
+        },
+        "outside_input": {"landmarks": 0.0123, "faces": 4, "nme": 30.0},
+    }  # fmt: skip
+
+
 def leave(
-    root: Path, name: str, faces: dict[str, int], normaliser: str = "inter_ocular", protocol: str = "exact", errors=None
+    root: Path,
+    name: str,
+    faces: dict[str, int],
+    normaliser: str = "inter_ocular",
+    protocol: str = "exact",
+    errors=None,
+    **provenance,
 ) -> Path:
-    """What evaluate leaves of an experiment, with drawn errors where none are given (fractions, per subset)."""
+    """What evaluate writes of an experiment, with random errors where none are given (fractions, per subset).
+
+    The faces of a subset are the first ones of test. provenance: keys that differ from those of an experiment.
+    """
     folder = root / "reports/experiments" / name
-    folder.mkdir(parents=True)
+    (folder / "pictures").mkdir(parents=True)
     rng = np.random.default_rng(len(name))
-    errors = errors or {subset: rng.lognormal(-3.2, 0.5, n) for subset, n in faces.items()}
+    if errors is None:
+        test = rng.lognormal(-3.2, 0.5, max(faces.values()))
+        errors = {subset: test[:n] for subset, n in faces.items()}
     metrics = {subset: summarise(e, 1) | {"nme_mean_shape": 12.34} for subset, e in errors.items()}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     steps = [pd.DataFrame({"subset": s, "nme": 100 * ced(e)[0], "share": ced(e)[1]}) for s, e in errors.items()]
     pd.concat(steps).to_csv(folder / "ced.csv", index=False)
-    dataset, recipe = name.split("-")
+    whole = errors.get("test", np.empty(0))
+    subsets = [[s for s, e in errors.items() if s != "test" and i < len(e)] for i in range(len(whole))]
+    face_errors = FaceErrors([f"f{i}" for i in range(len(whole))], 100 * whole, subsets)
+    face_table(face_errors).to_csv(folder / "faces.csv", index=False)
+    dataset, _, recipe = name.partition("-")
+    machine = {"lock": "f" * 32, "cpu": "Some CPU", "threads": 2, "isa": "AVX2"}
     content = {
-        "experiment": name, "dataset": dataset, "recipe": recipe, "protocol": protocol, "normaliser": normaliser,
-        "run": f"{name}-3fa1b2c4", "fingerprint": "3fa1b2c4" * 4,
-        "hashes": {"data": "d" * 32, "params": "a" * 32, "code": "c" * 32, "model": "e" * 32},
-        "environment": {"lock": "f" * 32, "cpu": "Some CPU", "threads": 2, "isa": "AVX2"},
-        "training": {"epochs": 18, "input_px": 128, "seed": 1, "device": "cpu"}, "outside_crop": 0.0123,
-    }  # fmt: skip
+        "name": name, "kind": "experiment", "experiment": name, "dataset": dataset, "trained_on": dataset,
+        "recipe": recipe, "init": "random", "protocol": protocol, "normaliser": normaliser,
+        "landmarks": [0, 1, 2], "landmark_count": 3, "run": f"{name}-3fa1b2c4", "fingerprint": "3fa1b2c4" * 4,
+        "series": None, "environment": machine, "input_px": 128, "outside_input": 0.0123,
+        "hashes": {"data": "d" * 32, "params": "a" * 32, "code": "c" * 32, "init": "b" * 32, "model": "e" * 32},
+        "cost": {"parameters": 1_910_000, "megabytes": 7.7, "gflops": 0.58}, "workload": "W18, 128 px",
+    } | provenance  # fmt: skip
     (folder / "provenance.json").write_text(json.dumps(content))
+    details = some_details(len(whole), len(content["landmarks"]), list(errors))
+    if content["kind"] == "experiment":
+        training = {"epochs": 18, "seed": 1, "checkpoint": {"epoch": 17, "val/nme": 4.5}, "device": "cpu"}
+        (folder / "training.json").write_text(json.dumps(training | machine | {"processes": 1}))
+        history = {"epoch": [1, 2], "train/loss": [0.2, 0.1], "lr": [1e-3, 1e-4], "val/nme": [5.0, 4.5]}
+        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    else:
+        details["robustness"] = None
+    (folder / "details.json").write_text(json.dumps(details))
     return folder
 
 
@@ -63,7 +123,7 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def made(root: Path) -> str:
+def render(root: Path) -> str:
     report.main()
     return (root / "reports/results.md").read_text(encoding="utf-8")
 
@@ -75,17 +135,17 @@ def row(text: str, *begins: str) -> list[str]:
 
 
 def test_without_results_the_page_says_how_to_make_some(root):
-    text = made(root)
-    assert "No experiment has been measured yet" in text
+    text = render(root)
+    assert "There are no results yet" in text
     assert "dvc repro" in text
-    assert list((root / "reports/figures").iterdir()) == []
+    assert list((root / "reports/figures").iterdir()) == list((root / "reports/pages").iterdir()) == []
 
 
 def test_every_experiment_that_has_results_is_shown(root):
     leave(root, "demo-quick", {"test": 300})
     leave(root, "wflw-paper", WFLW, protocol="paper")
-    (root / "reports/experiments/demo-broken").mkdir()  # no metrics.json: not measured
-    text = made(root)
+    (root / "reports/experiments/demo-broken").mkdir()  # no metrics.json: no results
+    text = render(root)
     metrics = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())["test"]
     low, high = metrics["nme_ci95"]
     cells = row(text, "demo-quick", "demo", "exact", "inter-ocular", "128", "18", "300")
@@ -99,95 +159,159 @@ def test_every_experiment_that_has_results_is_shown(root):
     assert "broken" not in text
 
 
-def test_the_time_of_a_face_is_that_measured_for_the_same_work(root):
-    for name, workload in (("demo-a", "W18, 256 px"), ("demo-bb", "W18, 256 px, flip test"), ("demo-ccc", None)):
-        path = leave(root, name, {"test": 30}) / "provenance.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"workload": workload}))
-    text = made(root)
-    costs = text[text.index("What a face costs") :]
-    assert "CPU: 2 cores of Some CPU; no GPU was at hand; 2026-01-02" in costs
-    assert [row(costs, name)[4:6] for name in ("demo-a", "demo-bb", "demo-ccc")] == [
-        ["41.2", "–"],
-        ["–"] * 2,
-        ["–"] * 2,
-    ]
+def test_the_time_of_a_face_is_that_measured_for_the_same_workload(root):
+    for name, workload in (("demo-a", "W18, 256 px"), ("demo-bb", "W18, 256 px, flip test")):
+        leave(root, name, {"test": 30}, workload=workload)
+    text = render(root)
+    costs = text[text.index("Cost of a face") :]
+    assert "CPU: 2 cores of Some CPU; no GPU available; 2026-01-02" in costs
+    assert [row(costs, name)[4:6] for name in ("demo-a", "demo-bb")] == [["41.2", "–"], ["–"] * 2]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"machine": {"cpu": 1}}', "machine.date: Field required. Make it again"), ("[", "Make it again: make bench")],
+    [('{"machine": {"cpu": 1}}', "machine.date: missing. Make it again"), ("[", "Make it again: make bench")],
 )
-def test_benchmarks_that_are_none_are_told(root, content, message):
+def test_damaged_benchmarks_are_refused(root, content, message):
     (root / "reports/benchmarks.json").write_text(content)
     with pytest.raises(InputError, match=message):
         report.main()
 
 
-def test_without_benchmarks_no_time_is_told(root):
+def test_without_benchmarks_there_are_no_times(root):
     (root / "reports/benchmarks.json").unlink()
     leave(root, "demo-a", {"test": 30})
-    assert "measured by `make bench` (here it has not run)" in made(root)
+    assert "measured by `make bench` (not run here yet)" in render(root)
 
 
-def reseed(folder: Path, seed: int, series: str | None) -> None:
-    content = json.loads((folder / "provenance.json").read_text())
-    content["training"]["seed"], content["series"] = seed, series
-    (folder / "provenance.json").write_text(json.dumps(content))
+def change_json(file: Path, **values) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 def test_trainings_that_differ_in_their_seed_alone_are_one_row(root):
-    shift = {"wflw-a": 0.04, "wflw-bb": 0.05, "wflw-other": 0.05, "wflw-same": 0.05}
-    folders = {name: leave(root, name, {}, errors={"test": np.full(9, nme)}) for name, nme in shift.items()}
-    for name, seed, kind in (("wflw-a", 1, "s"), ("wflw-bb", 2, "s"), ("wflw-other", 1, "t"), ("wflw-same", 1, "t")):
-        reseed(folders[name], seed, kind)
-    text = made(root)
+    for name, error, seed, series in (
+        ("wflw-a", 0.04, 1, "s"), ("wflw-bb", 0.05, 2, "s"), ("wflw-other", 0.05, 1, "t"), ("wflw-same", 0.05, 1, "t")
+    ):  # fmt: skip
+        folder = leave(root, name, {}, errors={"test": np.full(9, error)}, series=series)
+        change_json(folder / "training.json", seed=seed)
+    text = render(root)
     cells = row(text, "wflw-a, wflw-bb (seeds 1, 2)")
-    assert cells[6:8] == ["9", "4.50 ± 0.71"]  # the deviation of 4 and 5: 1/√2
+    assert cells[6:8] == ["9", "4.50 ± 0.71"]  # the standard deviation of 4 and 5: 1/√2
     overview = text[: text.index("## ")]
     assert "wflw-other" in overview
     assert "wflw-same" in overview  # the same seed twice is no series
 
 
-def test_every_link_of_the_page_leads_somewhere(root):
+def links(text: str) -> list[str]:
+    return re.findall(r"\]\(([^)]+)\)", text)
+
+
+def leave_cross_dataset(root: Path, name: str, experiment: str, dataset: str, landmarks: list[int], count: int) -> Path:
+    return leave(
+        root, name, {"test": 40}, kind="cross_dataset", experiment=experiment, dataset=dataset,
+        trained_on=experiment.partition("-")[0], landmarks=landmarks, landmark_count=count,
+    )  # fmt: skip
+
+
+def test_every_link_of_every_page_has_a_target(root):
     folder = leave(root, "demo-quick", {"test": 30})
-    (folder / "figures").mkdir()
-    for name in ("faces.jpg", "training.png"):
-        (folder / "figures" / name).write_bytes(b"a picture")
-    text = made(root)
-    links = re.findall(r"\]\(([^)]+)\)", text)
-    files = [link for link in links if not link.startswith("#")]
-    assert {Path(file).name for file in files} == {"ced-demo-inter_ocular.png", "faces.jpg", "training.png"}
+    for name in ("faces.jpg", "failures.jpg"):
+        (folder / "pictures" / name).write_bytes(b"a picture")
+    leave_cross_dataset(root, "demo-quick-on-lfpw", "demo-quick", "lfpw", [0, 2], 5)
+    leave_cross_dataset(root, "gone-quick-on-lfpw", "gone-quick", "lfpw", [0, 2], 5)
+    text = render(root)
+    files = [link for link in links(text) if not link.startswith("#")]
+    assert {Path(file).name for file in files} == {
+        "ced-demo-inter_ocular.png", "demo-quick.md", "demo-quick-on-lfpw.md", "gone-quick-on-lfpw.md"
+    }  # fmt: skip
     assert all((root / "reports" / file).is_file() for file in files)
     headings = {"#" + line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line[:1] == "#"}
-    assert set(links) - set(files) <= headings
+    assert set(links(text)) - set(files) <= headings
+    pages = {page.name: links(page.read_text()) for page in (root / "reports/pages").iterdir()}
+    assert all((root / "reports/pages" / file).is_file() for page in pages.values() for file in page)
+    assert sorted(Path(file).name for file in pages["demo-quick.md"]) == [
+        "calibration.png", "conditions.png", "faces.jpg", "failures.jpg", "landmarks.png", "results.md",
+        "robustness.png", "training.png",
+    ]  # fmt: skip
+    assert "demo-quick.md" in pages["demo-quick-on-lfpw.md"]
+    assert "gone-quick.md" not in pages["gone-quick-on-lfpw.md"]  # no results of its experiment
+    assert "../figures/demo-quick-on-lfpw/training.png" not in pages["demo-quick-on-lfpw.md"]
+
+
+def test_the_page_of_an_experiment_has_its_error_analysis(root):
+    leave(root, "demo-quick", {"test": 300, "blur": 40})
+    render(root)
+    text = (root / "reports/pages/demo-quick.md").read_text()
+    assert row(text, "blur", "40")[3:] == ["4.00", "8.00", "–", "–"]
+    assert row(text, "inter-ocular distance (outer eye corners) (official)")[1:] == ["5.00", "4.00", "4.50"]
+    assert row(text, "90 %")[1:] == ["4.90", "4.10"]  # coverage
+    assert "Spearman ρ (confidence, error): 0.84 over faces, 0.50 over landmarks." in text
+    assert "NME, perturbed boxes: 6.50 [6.00, 7.00] %" in text
+    assert "1.23 % of the landmarks, of 4 faces, are outside the model's input; their mean error is 30.00 %." in text
+    assert "The checkpoint is that of epoch 17 of 18, with a validation NME of 4.50 %." in text
+
+
+def test_the_error_analysis_of_the_results_page_is_one_row_per_experiment(root):
+    leave(root, "demo-quick", {"test": 300})
+    cells = row(render(root), "[demo-quick](pages/demo-quick.md)")
+    assert cells[1:] == ["8.00", "–", "jaw 7.00", "3.00 (0–10°, n 20)", "9.00 (60–90°, n 9)", "0.84", "4.90", "6.50"]
+
+
+def test_cross_dataset_evaluations_are_in_the_matrix_and_in_no_section(root):
+    leave(root, "demo-quick", {"test": 30})
+    leave(root, "lfpw-quick", {"test": 30}, landmarks=[0, 1, 2, 3, 4], landmark_count=5)
+    folder = leave_cross_dataset(root, "demo-quick-on-lfpw", "demo-quick", "lfpw", [0, 2], 5)
+    text = render(root)
+    matrix = text[text.index("## Cross-dataset evaluation") : text.index("## Provenance")]
+    assert "| lfpw (2 of 5 landmarks, inter-ocular) |" in matrix.replace("  ", " ").replace("  ", " ")
+    entry = Metrics.model_validate(json.loads((folder / "metrics.json").read_text())["test"])
+    assert row(matrix, "demo-quick", "demo") == ["demo-quick", "demo", nme(entry)]
+    assert row(matrix, "lfpw-quick", "lfpw")[2] == "*3.00*"  # landmarks 0 and 2 of 2, 3, 4, 5, 6 %
+    assert row(matrix, "mean-shape baseline")[2] == "12.3"
+    assert "demo-quick-on-lfpw" not in text[: text.index("## Cross-dataset evaluation")]
+    assert row(text, "demo-quick-on-lfpw", "demo-quick-on-lfpw-3fa1b2c4")
+    page = (root / "reports/pages/demo-quick-on-lfpw.md").read_text()
+    assert "the model of [demo-quick](demo-quick.md) (trained on demo) on lfpw, by 2 of 5 landmarks" in page
+
+
+def test_landmarks_are_numbered_as_in_the_dataset(root):
+    leave_cross_dataset(root, "demo-quick-on-lfpw", "demo-quick", "lfpw", [7, 9], 10)
+    (result,) = read_results(root / "reports/experiments")
+    figure = landmark_figure(result.details, result.provenance.landmarks)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["9", "7"]
 
 
 def test_the_same_results_give_the_same_bytes(root):
     leave(root, "demo-quick", {"test": 30})
-    outs = ("results.md", "figures/ced-demo-inter_ocular.png")
-    made(root)
+    outs = (
+        "results.md",
+        "pages/demo-quick.md",
+        "figures/ced-demo-inter_ocular.png",
+        "figures/demo-quick/landmarks.png",
+    )
+    render(root)
     before = [(root / "reports" / out).read_bytes() for out in outs]
-    made(root)
+    render(root)
     assert [(root / "reports" / out).read_bytes() for out in outs] == before
-    assert b"matplotlib" not in before[1].lower()
+    assert not any(b"matplotlib" in content.lower() for content in before)
 
 
 def test_the_tables_are_aligned_in_the_source(root):
     leave(root, "wflw-paper", WFLW)
     leave(root, "demo-quick", {"test": 7})
     block = []
-    for line in [*made(root).splitlines(), ""]:
+    for line in [*render(root).splitlines(), ""]:
         if line[:1] == "|":
             block.append(line)
         elif block:
-            assert len({len(each) for each in block}) == 1
-            assert len({tuple(i for i, c in enumerate(each) if c == "|") for each in block}) == 1
+            assert len({len(line) for line in block}) == 1
+            assert len({tuple(i for i, c in enumerate(row) if c == "|") for row in block}) == 1
             block = []
 
 
-def test_published_figures_stand_beside_ours_on_the_same_faces(root):
+def test_published_figures_are_shown_beside_ours_on_the_same_faces(root):
     leave(root, "wflw-paper", WFLW, protocol="paper")
-    text = made(root)
+    text = render(root)
     columns = row(text, "method", "source")
     ours = dict(zip(columns, row(text, "**wflw-paper**", "here, protocol paper"), strict=True))
     metrics = json.loads((root / "reports/experiments/wflw-paper/metrics.json").read_text())
@@ -202,34 +326,34 @@ def test_published_figures_stand_beside_ours_on_the_same_faces(root):
 def test_the_whole_split_is_compared_by_its_number_of_faces(root):
     """300W's usual test split is what papers call full; its test is another one."""
     leave(root, "300w-paper", {"test": 689, "common": 554})
-    text = made(root)
+    text = render(root)
     ours = dict(zip(row(text, "method", "source"), row(text, "**300w-paper**"), strict=True))
-    assert ours["NME full"] == f"{read_experiments(root / 'reports/experiments')[0].metrics['test'].nme:.2f}"
+    assert ours["NME full"] == f"{read_results(root / 'reports/experiments')[0].metrics['test'].nme:.2f}"
     assert ours["NME common"] != "–"
     assert (ours["NME test"], ours["NME challenge"]) == ("–", "–")
 
 
 @pytest.mark.parametrize(
-    ("faces", "normaliser", "said"),
+    ("faces", "normaliser", "message"),
     [
         ({"test": 4}, "inter_ocular", "These are not the faces of the published figures (test 2500,"),
         (WFLW, "inter_pupil", "No figure on wflw has been published under this normaliser."),
     ],
 )
-def test_what_does_not_compare_is_not_set_side_by_side(root, faces, normaliser, said):
+def test_figures_that_do_not_compare_are_not_shown_side_by_side(root, faces, normaliser, message):
     leave(root, "wflw-paper", faces, normaliser)
-    text = made(root)
-    assert said in text
+    text = render(root)
+    assert message in text
     assert "HRNet repository" not in text
 
 
 def test_two_normalisers_share_no_figure_and_no_table(root):
     leave(root, "aflw-paper", {"test": 50}, "box_side")
     leave(root, "aflw-eyes", {"test": 50}, "inter_ocular")
-    text = made(root)
+    text = render(root)
     assert "## aflw, box side" in text
     assert "## aflw, inter-ocular" in text
-    assert {f.name for f in (root / "reports/figures").iterdir()} == {
+    assert {f.name for f in (root / "reports/figures").glob("*.png")} == {
         "ced-aflw-box_side.png",
         "ced-aflw-inter_ocular.png",
     }
@@ -258,6 +382,9 @@ def test_every_damaged_file_is_named_at_once(root):
     (leave(root, "demo-a", {"test": 30}) / "provenance.json").unlink()
     (leave(root, "demo-b", {"test": 30}) / "metrics.json").write_text('{"test": {"n"')
     (leave(root, "demo-c", {"test": 30}) / "ced.csv").write_text("subset,nme\ntest,1\n")
+    change_json(leave(root, "demo-f", {"test": 30}) / "training.json", epochs=None)
+    (leave(root, "demo-g", {"test": 30}) / "history.csv").write_text("epoch,lr\n1,0.1\n")
+    change_json(leave(root, "demo-h", {"test": 30}) / "details.json", groups=3)
     (leave(root, "demo-d", {"test": 30}) / "ced.csv").write_bytes(b"\xff\xfe\x00")
     leave(root, "demo-e", {"blur": 30})
     with pytest.raises(InputError) as caught:
@@ -268,6 +395,9 @@ def test_every_damaged_file_is_named_at_once(root):
         "demo-c/ced.csv: share",
         "demo-d/ced.csv: ",
         "demo-e/metrics.json: test: missing",
+        "demo-f/training.json: epochs: ",
+        "demo-g/history.csv: column train/loss: missing",
+        "demo-h/details.json: groups: ",
     ):
         assert fault in str(caught.value)
 
@@ -290,26 +420,62 @@ def test_a_figure_has_the_digits_that_its_interval_justifies(interval, places):
     assert decimals(interval) == places
 
 
-def test_a_figure_that_n_does_not_define_is_a_dash_or_infinite():
+def test_an_undefined_figure_is_a_dash_and_one_without_a_prediction_infinite():
     nothing = Metrics.model_validate(summarise(np.array([]), 1))
-    lost = Metrics.model_validate(summarise(np.array([0.05, np.inf]), 1))
-    assert (nme(nothing), failures(nothing, nothing.fr_008)) == ("–", "–")
-    assert (nme(lost), failures(lost, lost.fr_008)) == ("∞", "50")
+    infinite = Metrics.model_validate(summarise(np.array([0.05, np.inf]), 1))
+    assert (nme(nothing), failure_rate(nothing.fr_008, nothing.fr_008_ci95)) == ("–", "–")
+    assert (nme(infinite), failure_rate(infinite.fr_008, infinite.fr_008_ci95)) == ("∞", "50")
 
 
-def test_a_bar_in_a_cell_does_not_end_it():
-    assert table(("a", "b"), [("x|y", 1)]) == "| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |\n"
+def test_a_bar_in_a_cell_is_escaped():
+    assert markdown_table(("a", "b"), [("x|y", 1)]) == "| a    |   b |\n|:-----|----:|\n| x\\|y |   1 |\n"
 
 
-def test_the_published_figures_are_all_there_and_carry_their_terms():
-    found = {name: published.published(name) for name in ("wflw", "300w", "cofw", "aflw")}
-    assert {name: len(figures) for name, figures in found.items()} == {"wflw": 65, "300w": 18, "cofw": 11, "aflw": 6}
-    assert {(f.method, f.dataset) for figures in found.values() for f in figures if f.secondary} == {
+def measured(counts: dict[str, int], published_counts: dict[str, int] | None = None) -> published.Measured:
+    metrics = {subset: Metrics.model_validate(summarise(np.full(n, 0.05), 1)) for subset, n in counts.items()}
+    return published.Measured("here", "here", metrics, published_counts)
+
+
+@pytest.mark.parametrize(
+    ("counts", "published_counts", "subset", "n", "matching"),
+    [
+        ({"test": 2500, "blur": 773}, None, "blur", 773, "blur"),
+        ({"test": 2500, "blur": 770}, None, "blur", 773, None),  # other faces
+        ({"test": 689}, None, "full", 689, "test"),  # another name for the whole split
+        ({"test": 689}, None, "test", 600, None),
+        ({"test": 500, "blur": 9}, None, "blur", None, "blur"),  # sources differ in the number of faces
+        ({"test": 500}, None, "blur", None, None),
+        ({"test": 4, "blur": 2}, {"test": 2500, "blur": 773}, "blur", 773, "blur"),  # a sample
+        ({"test": 4}, {"test": 2500}, "full", 2500, "test"),
+    ],
+)
+def test_a_published_subset_matches_ours_of_the_same_faces(counts, published_counts, subset, n, matching):
+    assert published.matching_subset(measured(counts, published_counts), subset, n) == matching
+
+
+def test_a_sample_is_compared_by_the_published_counts_with_a_warning():
+    sample = measured({"test": 4}, {"test": 2500, "blur": 773})
+    text = published.comparison_table([sample], published.published("wflw"), "inter_ocular")
+    columns = row(text, "method", "source")
+    assert dict(zip(columns, row(text, "here", "here"), strict=True))["NME test"] == "5.00"
+    assert "These do not compare, since the faces differ: test has 4 faces here and 2500 there." in text
+    assert published.comparison_table([sample], [], "inter_ocular") == ""
+
+
+def test_the_published_figures_are_complete_with_their_normaliser_and_source():
+    benchmarks = {name: published.published(name) for name in ("wflw", "300w", "cofw", "aflw")}
+    assert {name: len(figures) for name, figures in benchmarks.items()} == {
+        "wflw": 65,
+        "300w": 18,
+        "cofw": 11,
+        "aflw": 6,
+    }
+    assert {(f.method, f.dataset) for figures in benchmarks.values() for f in figures if f.secondary} == {
         ("D-ViT", "wflw"), ("D-ViT", "300w"), ("PropNet", "cofw"), ("SH-FAN", "cofw")
     }  # fmt: skip
-    spiga = {(f.metric, f.subset): f.value for f in found["wflw"] if f.method == "SPIGA"}
+    spiga = {(f.metric, f.subset): f.value for f in benchmarks["wflw"] if f.method == "SPIGA"}
     assert (spiga["nme", "largepose"], spiga["auc_0.10", "test"]) == (7.141, 60.56)
-    assert {f.normaliser for f in found["aflw"]} == {"box_side"}
+    assert {f.normaliser for f in benchmarks["aflw"]} == {"box_side"}
     assert published.published("demo") == []
 
 
@@ -327,35 +493,36 @@ def test_a_wrong_key_of_the_published_figures_is_named(tmp_path, monkeypatch):
     published._read.cache_clear()
 
 
-def test_a_recipe_s_colour_does_not_depend_on_its_neighbours():
+def test_the_colour_of_a_recipe_does_not_depend_on_the_others():
     alone = styles(["paper"])["paper"]
     assert styles(["modern", "paper", "quick"])["paper"] == alone
     many = styles(f"recipe{i}" for i in range(20))
     assert len(set(many.values())) == 20
 
 
-def test_the_ced_is_drawn_as_the_steps_it_consists_of():
+def test_the_ced_is_drawn_as_steps():
     figure = ced_figure({"a": (np.array([2.0, 5.0, 12.0]), np.array([0.25, 0.5, 1.0]))}, styles(["a"]), "t", "box")
     (line,) = figure.axes[0].lines
     assert line.get_drawstyle() == "steps-post"
     assert line.get_xydata().tolist() == [[0, 0], [2, 25], [5, 50], [10, 50]]
 
 
-def test_the_gallery_draws_every_point_where_it_lies(tmp_path):
+def test_the_gallery_draws_every_point_at_its_position(tmp_path):
     grey = np.full((5, 64, 64, 3), 90, np.uint8)
     truth = np.tile(np.array([[16.0, 16.0], [48.0, 48.0]]), (5, 1, 1))
     predicted = truth + np.array([0, 10.0])
     predicted[4, 1] = np.nan  # a landmark without a prediction
-    figure = gallery(grey, predicted, truth, [f"face {i}" for i in range(5)])
+    captions = [f"face {i}" for i in range(5)]
+    figure = gallery.gallery_figure(grey, predicted, truth, captions)
     shown = [[line.get_xydata() for line in axes.lines] for axes in figure.axes]
     assert len(shown) == 5
     np.testing.assert_array_equal(shown[0][-2], truth[0])
     np.testing.assert_array_equal(shown[0][-1], predicted[0])
-    content = encode(figure, "jpg")
-    assert content == encode(gallery(grey, predicted, truth, [f"face {i}" for i in range(5)]), "jpg")
+    content = gallery.encode(figure)
+    assert content == gallery.encode(gallery.gallery_figure(grey, predicted, truth, captions))
     assert len(content) < 300_000
     (tmp_path / "faces.jpg").write_bytes(content)
-    pixels = imread(tmp_path / "faces.jpg").astype(int)  # the first face lies at the top left
+    pixels = imread(tmp_path / "faces.jpg").astype(int)  # the first face is at the top left
     magenta = (pixels[..., 0] > 180) & (pixels[..., 1] < 110)
     assert magenta[: len(pixels) // 2, : pixels.shape[1] // 4].any()
 
@@ -366,8 +533,8 @@ def test_the_training_curve_marks_the_best_epoch():
     )
     figure = training_curve(history)
     assert figure.axes[1].get_title(loc="right") == "best: 5.25 % at epoch 2"
-    assert encode(figure, "png").startswith(b"\x89PNG")
+    assert encode(figure).startswith(b"\x89PNG")
 
 
-def test_the_page_is_made_without_touching_a_file():
-    assert page.render([], {}, Times()).startswith("# Results\n")
+def test_the_page_is_rendered_without_any_file():
+    assert results_page.render([], {}, Times()).startswith("# Results\n")

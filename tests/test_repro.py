@@ -1,4 +1,4 @@
-"""What `dvc repro` promises: the same hashes again, going on after a kill, every run in MLflow."""
+"""What `dvc repro` promises: the same hashes again, resuming after a kill, every run in MLflow."""
 
 import json
 import os
@@ -45,9 +45,9 @@ def forget(project: Project, *names: str) -> None:
 def test_one_experiment_is_one_finished_run_with_its_training_and_its_results(made):
     assert [(name.rsplit("-", 1)[0], status) for _, name, status in runs(made)] == [("toy-tiny", "FINISHED")]
     logged = dict(runs(made, "SELECT key, value FROM latest_metrics"))
-    told = json.loads((made.folder / "reports/experiments/toy-tiny/metrics.json").read_text())
-    assert logged["test/nme"] == told["test"]["nme"]
-    assert logged["test_blur/nme"] == told["blur"]["nme"]
+    metrics = json.loads((made.folder / "reports/experiments/toy-tiny/metrics.json").read_text())
+    assert logged["test/nme"] == metrics["test"]["nme"]
+    assert logged["test_blur/nme"] == metrics["blur"]["nme"]
     assert {"train/loss", "val/nme"} <= set(logged)
     tags = dict(runs(made, "SELECT key, value FROM tags"))
     crops = outs(made)["data/crops/toy"]
@@ -58,25 +58,34 @@ def test_one_experiment_is_one_finished_run_with_its_training_and_its_results(ma
     assert provenance["run"] in (made.folder / "reports/results.md").read_text()
 
 
-def test_nothing_is_made_again_when_nothing_changed(made):
+def test_nothing_runs_again_when_nothing_changed(made):
     assert "Data and pipelines are up to date" in made.run("dvc", "repro")
 
 
 def test_twice_from_an_empty_cache_gives_identical_hashes(made):
     before = outs(made)
-    forget(made, ".dvc/cache", "data", "models", "reports/experiments", "reports/figures")
+    forget(
+        made,
+        ".dvc/cache",
+        "data/raw",
+        "data/crops",
+        "models/toy-tiny",
+        "data/training",
+        "reports/experiments",
+        "reports/figures",
+    )
     made.run("dvc", "repro", "--force", LANDMARKS_TRACKING="off")
     assert outs(made) == before
 
 
 def test_what_dvc_restores_from_its_cache_is_entered_in_mlflow(made):
     (name,) = (name for _, name, _ in runs(made))
-    forget(made, "mlflow.db", "models", "data/crops")
+    forget(made, "mlflow.db", "models/toy-tiny", "data/crops", "data/predictions")
     assert "Running stage" not in made.run("dvc", "repro")
     assert not (made.folder / "mlflow.db").exists()
-    assert "entered as MLflow run" in made.stage("evaluate", "--log-restored")
+    assert "entered in MLflow as run" in made.stage("log_restored")
     assert [(n, status) for _, n, status in runs(made)] == [(name, "FINISHED")]
-    assert "entered" not in made.stage("evaluate", "--log-restored"), "and not twice"
+    assert "entered" not in made.stage("log_restored"), "and not again"
     epochs = runs(made, "SELECT DISTINCT step FROM metrics WHERE key = 'train/loss' ORDER BY step")
     assert [step for (step,) in epochs] == [1, 2, 3, 4]
 
@@ -95,10 +104,10 @@ def test_another_value_by_dvc_exp_run_is_a_second_run_with_the_same_metrics(made
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_dvc_repro_goes_on_to_the_same_hashes(made, how):
+def test_a_killed_dvc_repro_resumes_to_the_same_hashes(made, how):
     made.run("dvc", "repro", LANDMARKS_TRACKING="off")
     before = outs(made)
-    forget(made, "models")
+    forget(made, "models/toy-tiny")
     process = made.start("dvc", "repro", "--force", "--single-item", "train@toy-tiny", PYTHONUNBUFFERED="1")
     for line in process.stdout:
         if line.startswith("epoch 2/"):
@@ -107,7 +116,7 @@ def test_a_killed_dvc_repro_goes_on_to_the_same_hashes(made, how):
     process.communicate(timeout=60)
     assert [status for _, _, status in runs(made)].count("RUNNING") == (how == signal.SIGKILL)
     printed = made.run("dvc", "repro", "--force", "--single-item", "train@toy-tiny")
-    assert "going on after epoch" in printed
+    assert "resuming after epoch" in printed
     assert "RUNNING" not in [status for _, _, status in runs(made)]
     made.run("dvc", "repro", LANDMARKS_TRACKING="off")
     assert outs(made) == before
@@ -117,5 +126,6 @@ def test_another_number_of_threads_gives_the_same_metrics_to_the_last_bit(made):
     made.run("dvc", "repro", LANDMARKS_TRACKING="off")
     path = made.folder / "reports/experiments/toy-tiny/metrics.json"
     one = json.loads(path.read_text())
-    made.stage("evaluate", "toy-tiny", OMP_NUM_THREADS="2", LANDMARKS_TRACKING="off")
+    for stage in ("predict", "evaluate"):
+        made.stage(stage, "toy-tiny", OMP_NUM_THREADS="2", LANDMARKS_TRACKING="off")
     assert json.loads(path.read_text()) == one

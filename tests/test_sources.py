@@ -1,6 +1,7 @@
-"""Reading: the published forms into one face table, the same table either way, and every fault by file and line."""
+"""Readers: every published format gives the same face table, and every fault is reported with file and line."""
 
 import csv
+import os
 import shutil
 import time
 from pathlib import Path
@@ -10,13 +11,15 @@ import h5py
 import numpy as np
 import pytest
 
-from stages import params, sections
-from stages.data import places, sources
-from stages.data.geometry import flip_order, landmark_box
-from stages.data.images import read_image
-from stages.data.sources import csv_files, lists, mat, pts
-from stages.data.sources.assemble import find_faces, split_faces
-from stages.errors import InputError
+from stages.config.dataset import CsvForm, ListsForm, MatForm, PtsForm, Source
+from stages.config.experiment import load_dataset
+from stages.config.schemes import load_scheme
+from stages.data.geometry import landmark_box
+from stages.sources import csv_files, lists, mat, pts, readers
+from stages.sources.assemble import find_faces, split_faces
+from stages.sources.images import location
+from stages.sources.images.reading import read_image
+from stages.system.errors import InputError
 
 SHARED = Path(__file__).parents[1] / "../shared/data"
 ANNOTATIONS, SAMPLES = SHARED / "annotations", SHARED / "samples"
@@ -26,7 +29,7 @@ BOTH = ("train", "test")
 
 
 def write_csv(path, faces, count=3, header=None, **columns):
-    """Rows of (image, scale, x0, y0, …) in HRNet's form."""
+    """Rows of (image, scale, x0, y0, …) in HRNet's format."""
     names = ["image_name", "scale", *columns, "center_w", "center_h"]
     points = [f"original_{i}_{axis}" for i in range(count) for axis in "xy"]
     with open(path, "w", newline="") as file:
@@ -37,11 +40,11 @@ def write_csv(path, faces, count=3, header=None, **columns):
     return path
 
 
-def form(**given):
-    return sections.CsvForm(**{"images": "images", "train": None, "test": "test.csv"} | given)
+def form(**fields):
+    return CsvForm(**{"images": "images", "train": None, "test": "test.csv"} | fields)
 
 
-# ---- HRNet's CSV form
+# ---- HRNet's CSV format
 
 
 @needs_samples
@@ -54,11 +57,11 @@ def form(**given):
         ("samples/aflw/face_landmarks_aflw_test.csv", 19, 2),
     ],
 )
-def test_every_published_row_is_read_as_it_stands(file, count, n):
+def test_every_published_row_is_read_unchanged(file, count, n):
     rows = csv_files.read_rows(SHARED / file, count)
     assert (rows.faults, len(rows.images)) == ([], n)
-    with open(SHARED / file, newline="") as opened:
-        published = list(csv.DictReader(opened))
+    with open(SHARED / file, newline="") as stream:
+        published = list(csv.DictReader(stream))
     for i in range(0, n, 37):
         assert rows.images[i] == published[i]["image_name"]
         assert rows.box[0][i].tolist() == [float(published[i]["center_w"]), float(published[i]["center_h"])]
@@ -70,7 +73,7 @@ def test_every_published_row_is_read_as_it_stands(file, count, n):
 
 @needs_samples
 @pytest.mark.parametrize("file", ["valid", "test"])
-def test_the_stated_box_is_the_published_box_to_the_last_bit(file):
+def test_the_box_of_the_landmarks_is_the_published_box_to_the_last_bit(file):
     rows = csv_files.read_rows(ANNOTATIONS / f"300w/face_landmarks_300w_{file}.csv", 68)
     center, side = landmark_box(rows.landmarks)
     assert np.array_equal(center, rows.box[0])
@@ -79,8 +82,8 @@ def test_the_stated_box_is_the_published_box_to_the_last_bit(file):
 
 @needs_samples
 def test_the_subsets_of_300w_are_the_rows_of_their_files():
-    described = params.dataset("300w", "source").source.csv
-    faces, faults = csv_files.read(described, ANNOTATIONS / "300w", None, 68, ("test",))
+    source = load_dataset("300w", "source").source
+    faces, faults = csv_files.read(source.csv, ANNOTATIONS / "300w", None, 68, ("test",))
     assert (faults, len(faces)) == ([], 689)
     for face, image, subset in zip(faces.face_id, faces.image, faces.subsets, strict=True):
         assert face == f"test/{image}"
@@ -91,12 +94,12 @@ def test_the_subsets_of_300w_are_the_rows_of_their_files():
 def test_twenty_thousand_rows_parse_in_two_seconds(tmp_path):
     head, *rows = (ANNOTATIONS / "300w/face_landmarks_300w_valid.csv").read_text().splitlines()
     (tmp_path / "many.csv").write_text("\n".join([head, *(rows[i % len(rows)] for i in range(20000))]))
-    start = time.process_time()  # of this process, whatever else the cores do
+    start = time.process_time()  # of this process, however busy the cores are
     assert len(csv_files.read_rows(tmp_path / "many.csv", 68).images) == 20000
     assert time.process_time() - start < 2
 
 
-def test_columns_are_found_by_name(tmp_path):
+def test_columns_are_recognised_by_name(tmp_path):
     (tmp_path / "a.csv").write_text(
         '\ufefforiginal_0_x,center_h,image_name,scale,center_w,original_0_y\n1,2,"a, b.jpg",0.5,4,5\n\n', "utf-8"
     )
@@ -106,15 +109,15 @@ def test_columns_are_found_by_name(tmp_path):
     assert (rows.box[0].tolist(), rows.box[1].tolist()) == ([[4, 2]], [100])
 
 
-def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path):
+def test_all_faults_of_a_csv_file_are_reported_with_their_lines(tmp_path):
     good = ["a.jpg", 1, 1, 2, 3, 4, 5, 6]
     rows = [good, ["b.jpg", 1, 1, 2, "left", 4, 5, 6], ["c.jpg", 1, 1, 2, "nan", 4, 5, 6], good,
             ["d.jpg", 1, 1, 2, 3, "inf", 5, 6], ["e.jpg", 0, 1, 2, 3, 4, 5, 6], ["f.jpg", -2, 1, 2, 3, 4, 5, 6],
             ["g.jpg", 1, 1, 2, 3], ["h.jpg", 1, 1, 2, 3, 4, 5, ""], good]  # fmt: skip
     path = write_csv(tmp_path / "a.csv", rows)
-    found = csv_files.read_rows(path, 3)
-    assert found.lines == [2, 5, 11]
-    assert sorted(found.faults) == sorted([
+    parsed = csv_files.read_rows(path, 3)
+    assert parsed.lines == [2, 5, 11]
+    assert sorted(parsed.faults) == sorted([
         f"{path}, line 3: original_1_x is 'left', not a number",
         f"{path}, line 4: original_1_x is nan",
         f"{path}, line 6: original_1_y is inf",
@@ -130,33 +133,33 @@ def test_all_faults_of_a_file_are_told_with_their_lines(tmp_path):
     [
         ("image_name,center_w,center_h,original_0_x,original_0_y", "column scale is missing"),
         ("image_name,scale,center_w,center_h,original_0_x", "column original_0_y is missing"),
-        ("image_name,scale,center_w,center_h,original_0_x,original_0_y,age", "column 'age' is not known"),
-        ("image_name,scale,scale,center_w,center_h,original_0_x,original_0_y", "stands twice"),
+        ("image_name,scale,center_w,center_h,original_0_x,original_0_y,age", "unknown column 'age'"),
+        ("image_name,scale,scale,center_w,center_h,original_0_x,original_0_y", "a column of its header is duplicated"),
         (
             "image_name,scale,center_w,center_h,original_0_x,original_0_y,original_1_x,original_1_y",
-            "it has 2 landmarks a face, and landmarks.count of its params is 1",
+            "it has 2 landmarks per face, and the dataset's scheme (params/schemes) has 1",
         ),
         ("", "it is empty"),
     ],
 )
-def test_a_wrong_header_is_told(tmp_path, header, reason):
+def test_a_wrong_header_is_reported(tmp_path, header, reason):
     (tmp_path / "a.csv").write_text(header)
     rows = csv_files.read_rows(tmp_path / "a.csv", 1)
     assert not rows.images
     assert any(reason in fault for fault in rows.faults)
 
 
-def test_what_is_no_csv_file_is_told(tmp_path):
+def test_a_file_that_is_not_csv_is_reported(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xd8")
-    assert "no CSV file" in csv_files.read_rows(tmp_path / "a.csv", 1).faults[0]
+    assert "it is not a CSV file" in csv_files.read_rows(tmp_path / "a.csv", 1).faults[0]
 
 
-def test_a_box_size_that_contradicts_the_scale_is_told(tmp_path):
+def test_a_box_size_that_contradicts_the_scale_is_reported(tmp_path):
     path = write_csv(tmp_path / "a.csv", [["a.jpg", 1, 0, 0]], 1, box_size=150)
     assert csv_files.read_rows(path, 1).faults == [f"{path}, line 2: box_size is 150, and 200 × scale is 200"]
 
 
-def test_a_face_that_stands_twice_is_counted_as_often_in_its_subset(tmp_path):
+def test_duplicated_faces_are_matched_one_by_one_with_the_rows_of_a_subset(tmp_path):
     face, other = ["a.jpg", 1, 1, 2, 3, 4, 5, 6], ["a.jpg", 1, 9, 9, 8, 8, 7, 7]
     write_csv(tmp_path / "test.csv", [face, other, face])
     write_csv(tmp_path / "twice.csv", [face, face])
@@ -166,7 +169,7 @@ def test_a_face_that_stands_twice_is_counted_as_often_in_its_subset(tmp_path):
     assert faces.face_id == ["test/a.jpg", "test/a.jpg#2", "test/a.jpg#3"]
 
 
-def test_a_subset_row_that_is_no_test_row_is_told(tmp_path):
+def test_a_subset_row_without_a_test_row_is_reported(tmp_path):
     write_csv(tmp_path / "test.csv", [["a.jpg", 1, 1, 2, 3, 4, 5, 6]])
     write_csv(tmp_path / "blur.csv", [["a.jpg", 1, 1, 2, 3, 4, 5, 6], ["a.jpg", 1, 1, 2, 3, 4, 5, 7]])
     _, faults = csv_files.read(form(subsets={"blur": "blur.csv"}), tmp_path, None, 3, BOTH)
@@ -207,8 +210,8 @@ def test_a_list_with_attributes_gives_the_same_table_as_the_csv_files(tmp_path):
         members = [row for row, flag in zip(rows, flags, strict=True) if flag[i]]
         (tmp_path / f"{name}.csv").write_text("\n".join([head, *members]))
 
-    described = sections.ListsForm(images="images", train=None, test="list.txt", attributes=ATTRIBUTES)
-    ours, faults = lists.read(described, tmp_path, None, 98, ("test",))
+    list_form = ListsForm(images="images", train=None, test="list.txt", attributes=ATTRIBUTES)
+    ours, faults = lists.read(list_form, tmp_path, None, 98, ("test",))
     theirs, more = csv_files.read(form(subsets={n: f"{n}.csv" for n in ATTRIBUTES}), tmp_path, None, 98, ("test",))
     assert faults == more == []
     assert ours.subsets[0] == ("blur", "largepose")
@@ -222,7 +225,7 @@ def assert_same_table(ours, theirs):
         assert np.array_equal(getattr(ours, name), getattr(theirs, name))
 
 
-def test_all_faults_of_a_list_are_told_with_their_lines(tmp_path):
+def test_all_faults_of_a_list_are_reported_with_their_lines(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text(
         "1 2 3 4 a.jpg\n"
@@ -237,7 +240,7 @@ def test_all_faults_of_a_list_are_told_with_their_lines(tmp_path):
     assert [fault.removeprefix(f"{path}, ").split(":")[0] for fault in rows.faults] == [
         f"line {i}" for i in (2, 3, 4, 5)
     ]
-    assert "4 fields; 2 landmarks and an image are 5, with a rectangle and 2 attributes 11" in rows.faults[0]
+    assert "4 fields; 2 landmarks and an image make 5, with a rectangle and 2 attributes 11" in rows.faults[0]
     assert "four" in rows.faults[1]
     assert "number 3 is nan" in rows.faults[2]
     assert "attributes are [1, 2]" in rows.faults[3]
@@ -246,30 +249,30 @@ def test_all_faults_of_a_list_are_told_with_their_lines(tmp_path):
 # ---- 300W's own .pts files
 
 
-def write_pts(path, points, said=None):
+def write_pts(path, points):
     path.parent.mkdir(parents=True, exist_ok=True)
     body = "\n".join(f"{x!r} {y!r}" for x, y in points)
-    path.write_text(f"version: 1\nn_points:  {said or len(points)}\n{{\n{body}\n}}\n")
+    path.write_text(f"version: 1\nn_points:  {len(points)}\n{{\n{body}\n}}\n")
 
 
 @needs_samples
 def test_300ws_pts_files_and_hrnets_csv_give_the_same_table(tmp_path):
-    described = params.dataset("300w", "source").source
-    theirs, _ = csv_files.read(described.csv, ANNOTATIONS / "300w", None, 68, ("test",))
+    source = load_dataset("300w", "source").source
+    theirs, _ = csv_files.read(source.csv, ANNOTATIONS / "300w", None, 68, ("test",))
     for image, points in zip(theirs.image, theirs.landmarks.tolist(), strict=True):
         write_pts((tmp_path / "images" / image).with_suffix(".pts"), points)
         (tmp_path / "images" / image).touch()
-    ours, faults = pts.read(described.pts, tmp_path, None, 68, ("test",))
+    ours, faults = pts.read(source.pts, tmp_path, None, 68, ("test",))
     assert faults == []
     order = [ours.face_id.index(face) for face in theirs.face_id]
     assert_same_table(ours.where(np.array(order)), theirs)
 
 
-def test_a_pts_file_at_fault_is_told(tmp_path):
+def test_the_faults_of_a_pts_file_are_reported(tmp_path):
     cases = {
         "few": ("version: 1\nn_points: 2\n{\n1 2\n}\n", "n_points is 2 and 1 points follow, where 2 are needed"),
         "many": ("version: 1\nn_points: 3\n{\n1 2\n3 4\n5 6\n}\n", "n_points is 3 and 3 points"),
-        "open": ("version: 1\nn_points: 2\n{\n1 2\n3 4\n", "no .pts file"),
+        "open": ("version: 1\nn_points: 2\n{\n1 2\n3 4\n", "it is not a .pts file"),
         "text": ("version: 1\nn_points: 2\n{\n1 2\n3 x\n}\n", "'x'"),
         "nan": ("version: 1\nn_points: 2\n{\n1 2\n3 nan\n}\n", "not two finite numbers"),
         "ragged": ("version: 1\nn_points: 2\n{\n1 2\n3\n}\n", "ragged.pts"),
@@ -277,26 +280,26 @@ def test_a_pts_file_at_fault_is_told(tmp_path):
     }
     for name, (text, reason) in cases.items():
         (tmp_path / f"{name}.pts").write_text(text)
-        found = pts.read_pts(tmp_path / f"{name}.pts", 2)
-        assert reason in found if reason else found.tolist() == [[1, 2], [3, 4]]
+        result = pts.read_pts(tmp_path / f"{name}.pts", 2)
+        assert reason in result if reason else result.tolist() == [[1, 2], [3, 4]]
 
 
-def test_a_pts_file_needs_its_image_and_only_one(tmp_path):
+def test_a_pts_file_needs_exactly_one_image(tmp_path):
     for name in ("a", "b", "c"):
         write_pts(tmp_path / f"ibug/{name}.pts", [(1, 2), (3, 4)])
     for name in ("a.jpg", "b.jpg", "b.PNG"):
         (tmp_path / "ibug" / name).touch()
-    faces, faults = pts.read(sections.PtsForm(images=".", train=[], test=["ibug"]), tmp_path, None, 2, ("test",))
+    faces, faults = pts.read(PtsForm(images=".", train=[], test=["ibug"]), tmp_path, None, 2, ("test",))
     assert faces.image == ["ibug/a.jpg"]
     assert faults == [
-        f"{tmp_path / 'ibug/b.pts'}: 2 images (b.PNG, b.jpg) of its name beside it",
-        f"{tmp_path / 'ibug/c.pts'}: no image of its name beside it",
+        f"{tmp_path / 'ibug/b.pts'}: 2 images have its name: b.PNG, b.jpg",
+        f"{tmp_path / 'ibug/c.pts'}: there is no image of the same name next to it",
     ]
 
 
 # ---- COFW's own .mat files
 
-MAT = sections.MatForm(train="COFW_train_color.mat", test="COFW_test_color.mat")
+MAT = MatForm(train="COFW_train_color.mat", test="COFW_test_color.mat")
 
 
 @needs_samples
@@ -309,10 +312,10 @@ def test_cofws_images_and_landmarks_are_those_of_the_file(tmp_path):
         points = file["phisT"][()]
     assert sorted(image.ndim for image in stored) == [2, 3]  # one is grey
     for i, image in enumerate(stored):
-        read = read_image(tmp_path / "images" / faces.of("test").image[i])
+        pixels = read_image(tmp_path / "images" / faces.of("test").image[i])
         for channel in range(3):
             expected = image if image.ndim == 2 else image[channel]
-            assert all(np.array_equal(read[y, :, channel], expected[:, y]) for y in range(read.shape[0]))
+            assert all(np.array_equal(pixels[y, :, channel], expected[:, y]) for y in range(pixels.shape[0]))
         assert np.array_equal(faces.of("test").landmarks[i], np.stack([points[:29, i], points[29:58, i]], 1))
         assert np.array_equal(faces.of("test").visible[i], points[58:, i] == 0)
         x, y = points[:29, i], points[29:58, i]
@@ -328,101 +331,107 @@ def write_mat(path, images, points, images_name="IsT", points_name="phisT"):
         file[points_name] = points
 
 
-def test_a_mat_file_at_fault_is_told(tmp_path):
+def test_the_faults_of_a_mat_file_are_reported(tmp_path):
     image, points = np.zeros((3, 20, 10), np.uint8), np.arange(12.0).reshape(6, 2)
-    test_only = sections.MatForm(train=None, test="a.mat")
+    test_only = MatForm(train=None, test="a.mat")
 
     def faults():
-        found, told = mat.read(test_only, tmp_path, tmp_path, 2, BOTH)
-        return len(found), *told
+        faces, reported = mat.read(test_only, tmp_path, tmp_path, 2, BOTH)
+        return len(faces), *reported
 
     (tmp_path / "a.mat").write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(500))
-    assert faults() == (0, f"{tmp_path / 'a.mat'}: it is no MATLAB v7.3 file. In MATLAB: save(…, '-v7.3')")
+    assert faults() == (0, f"{tmp_path / 'a.mat'}: it is not a MATLAB v7.3 file. In MATLAB: save(…, '-v7.3')")
     write_mat(tmp_path / "a.mat", [image, image], points, points_name="phis")
     assert faults() == (0, f"{tmp_path / 'a.mat'}: variable phisT is missing (there is #refs#, IsT, phis)")
     write_mat(tmp_path / "a.mat", [image], points)
     assert faults() == (0, f"{tmp_path / 'a.mat'}: phisT is 2×6, and 1 images of 2 landmarks need 1×6")
     points[1, 1] = np.nan
     write_mat(tmp_path / "a.mat", [np.zeros((4, 20, 10), np.uint8), image, image[:, :0]], np.c_[points, points[:, :1]])
-    n, *told = faults()
+    n, *reported = faults()
     assert n == 0
-    assert [fault.split(": ")[0] for fault in told] == [f"{tmp_path / 'a.mat'}, face {i}" for i in (1, 2, 3)]
-    assert "shape (4, 20, 10)" in told[0]
-    assert "not finite" in told[1]
-    assert "zero size" in told[2]
+    assert [fault.split(": ")[0] for fault in reported] == [f"{tmp_path / 'a.mat'}, face {i}" for i in (1, 2, 3)]
+    assert "shape (4, 20, 10)" in reported[0]
+    assert "NaN or infinite" in reported[1]
+    assert "zero size" in reported[2]
 
 
-# ---- what all forms share
+# ---- shared by all formats
 
 
-def described(source, count=2):
-    about = SimpleNamespace(obtain="ask its authors")
-    return SimpleNamespace(source=source, about=about, landmarks=SimpleNamespace(count=count))
+ABOUT = SimpleNamespace(obtain="ask its authors")
 
 
-def test_the_environment_says_where_a_dataset_lies(monkeypatch):
-    source = params.dataset("lfpw", "source").source
-    assert places.data_root("lfpw", source) == Path(source.root)
-    monkeypatch.setenv("DATA_LFPW", "elsewhere")
-    assert places.data_root("lfpw", source) == Path("elsewhere")
-
-
-def test_a_root_that_nobody_named_is_asked_for():
-    source = sections.Source(root=None, form="csv", csv=form())
-    with pytest.raises(InputError, match=r"DATA_MY_SET.*source\.root in params/datasets/my-set\.yaml"):
-        sources.read("my-set", described(source), None, Path())
-
-
-def test_missing_files_are_all_named_with_what_was_found_and_how_to_get_them(tmp_path):
-    source = sections.Source(root=None, form="csv", csv=form(train="train.csv", subsets={"blur": "blur.csv"}))
+def test_missing_files_are_all_named_with_what_is_there_and_how_to_get_them(tmp_path):
+    source = Source(form="csv", csv=form(train="train.csv", subsets={"blur": "blur.csv"}))
     (tmp_path / "test.csv").touch()
     with pytest.raises(InputError) as raised:
-        sources.read("wflw", described(source), tmp_path, Path())
-    for part in (str(tmp_path), "train.csv, blur.csv, images/", "there is test.csv", "DATA_WFLW", "ask its authors"):
+        readers.require_files("wflw", ABOUT, source, tmp_path)
+    for part in (str(tmp_path), "train.csv, blur.csv, images/", "it holds test.csv", "ln -s", "ask its authors"):
         assert part in str(raised.value)
     with pytest.raises(InputError, match="there is no such folder"):
-        sources.read("wflw", described(source), tmp_path / "none", Path())
+        readers.require_files("wflw", ABOUT, source, tmp_path / "none")
 
 
 def test_the_test_files_alone_are_enough_to_read_the_test_split(tmp_path):
     (tmp_path / "images").mkdir()
     write_csv(tmp_path / "test.csv", [["a.jpg", 1, 1, 2, 3, 4]], 2)
-    source = sections.Source(
-        root=None, form="csv", partial=True, csv=form(train="train.csv", subsets={"blur": "blur.csv"})
-    )
-    faces, faults = sources.read("wflw", described(source), tmp_path, Path(), ("test",))
+    source = Source(form="csv", partial=True, csv=form(train="train.csv", subsets={"blur": "blur.csv"}))
+    readers.require_files("wflw", ABOUT, source, tmp_path, ("test",))
+    faces, faults = readers.read("wflw", source, 2, tmp_path, Path(), ("test",))
     assert (faces.split, faces.subsets, faults) == (["test"], [()], [])
 
 
 @pytest.mark.parametrize(
-    ("described", "file"),
+    ("fields", "file"),
     [
         ({"form": "csv", "csv": form()}, "test.csv"),
-        ({"form": "pts", "pts": sections.PtsForm(images="images", train=[], test=["ibug"])}, "images/ibug/a.pts"),
+        ({"form": "pts", "pts": PtsForm(images="images", train=[], test=["ibug"])}, "images/ibug/a.pts"),
         ({"form": "mat", "mat": MAT}, "COFW_test_color.mat"),
     ],
 )
-def test_the_folder_may_be_hrnets_own_one_above(tmp_path, described, file):
-    source = sections.Source(root=None, folder="inner", **described)
-    assert places.locate("any", source, tmp_path) == tmp_path
+def test_the_folder_may_be_the_parent_of_hrnets_folder(tmp_path, fields, file):
+    source = Source(folder="inner", **fields)
+    assert readers.locate(source, tmp_path) == tmp_path
     path = tmp_path / "inner" / file
     path.parent.mkdir(parents=True)
     path.touch()
-    assert places.locate("any", source, tmp_path) == tmp_path / "inner"
+    assert readers.locate(source, tmp_path) == tmp_path / "inner"
     if source.form == "csv":
-        assert places.images_folder("any", tmp_path, source) == tmp_path / "inner/images"
+        images = location.images_folder("any", source.files, readers.locate(source, tmp_path))
+        assert images == tmp_path / "inner/images"
+
+
+def test_a_folder_is_read_where_it_is(tmp_path):
+    (tmp_path / "out").mkdir()
+    with readers.opened(Source(form="csv", csv=form()), tmp_path, tmp_path / "out") as folder:
+        assert folder == tmp_path
+    assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("folder", ["tiny", "."])
+def test_only_the_images_of_an_archive_are_kept(tmp_path, folder):
+    inside, out = tmp_path / "packed" / folder, tmp_path / "out"
+    (inside / "images").mkdir(parents=True)
+    (inside / "images/a.jpg").write_bytes(b"a")
+    write_csv(inside / "test.csv", [["a.jpg", 1, 1, 2, 3, 4]], 2)
+    archive = Path(shutil.make_archive(str(tmp_path / "tiny"), "zip", tmp_path / "packed"))
+    source = Source(form="csv", csv=form())
+    with readers.opened(source, archive, out) as unpacked:
+        faces, faults = readers.read("tiny", source, 2, unpacked, out, ("test",))
+    assert (faces.image, faults) == (["a.jpg"], [])
+    assert [str(path.relative_to(out)) for path in sorted(out.rglob("*"))] == ["images", "images/a.jpg"]
 
 
 def test_an_empty_split_is_refused(tmp_path):
     (tmp_path / "images").mkdir()
     write_csv(tmp_path / "test.csv", [["a.jpg", 1, 1, 2, 3, 4]], 2)
     write_csv(tmp_path / "train.csv", [], 2)
-    source = sections.Source(root=None, form="csv", csv=form(train="train.csv"))
+    source = Source(form="csv", csv=form(train="train.csv"))
     with pytest.raises(InputError, match="split train holds no face"):
-        sources.read("wflw", described(source), tmp_path, Path())
+        readers.read("wflw", source, 2, tmp_path, Path())
 
 
-# ---- the facts of the datasets
+# ---- landmark schemes
 
 
 @needs_samples
@@ -439,9 +448,9 @@ def test_an_empty_split_is_refused(tmp_path):
     ],
 )
 def test_flip_pairs_and_corners_are_those_of_real_faces(name, file, tmp_path):
-    """Mirrored about its middle, the mean face is itself with its pairs exchanged."""
-    dataset = params.dataset(name, "landmarks", "normalisers")
-    count = dataset.landmarks.count
+    """The mean face, mirrored about its middle, is the mean face with its pairs swapped."""
+    scheme = load_scheme(load_dataset(name, "landmarks").landmarks.scheme)
+    count = scheme.count
     if file:
         rows = csv_files.read_rows(SHARED / file, count)
         points, center, side = rows.landmarks, rows.box[0], rows.box[1]
@@ -449,31 +458,31 @@ def test_flip_pairs_and_corners_are_those_of_real_faces(name, file, tmp_path):
         faces, _ = mat.read(MAT, SAMPLES / "cofw", tmp_path, count, ("test",))
         points, center, side = faces.landmarks, faces.center, faces.side
     mean = ((points - center[:, None]) / side[:, None, None]).mean(0)
-    order = flip_order(dataset.landmarks.flip_pairs, count)
+    order = scheme.flip_order()
     assert np.array_equal(order[order], np.arange(count))
     middle = mean[:, 0].mean()
     mirrored = np.stack([2 * middle - mean[:, 0], mean[:, 1]], 1)
     distance = np.linalg.norm(mirrored[order] - mean, axis=1)
-    assert distance.max() < (0.05 if len(points) > 100 else 0.35)  # of two faces none need look straight ahead
-    if len(points) > 100:  # the mean of many is symmetric: the nearest mirrored landmark is the pair's
+    assert distance.max() < (0.05 if len(points) > 100 else 0.35)  # with two faces, neither need be frontal
+    if len(points) > 100:  # the mean of many is symmetric: the nearest mirrored landmark is that of the pair
         nearest = np.linalg.norm(mirrored[None] - mean[:, None], axis=2).argmin(1)
         assert np.array_equal(nearest, order)
-    for pair in (dataset.normalisers.inter_ocular, dataset.normalisers.inter_pupil):
+    for pair in (scheme.inter_ocular, scheme.inter_pupil):
         if pair:
-            left, right = (np.atleast_1d(one) for one in pair)
+            left, right = (np.atleast_1d(side) for side in pair)
             assert sorted(order[left]) == sorted(right)
             assert (mean[left, 0] < mean[right, 0].min()).all()
-    if dataset.normalisers.inter_ocular and len(points) > 100:
-        eyes = dataset.landmarks.groups["eyes"]
-        assert dataset.normalisers.inter_ocular == [
+    if scheme.inter_ocular and len(points) > 100:
+        eyes = scheme.groups["eyes"]
+        assert scheme.inter_ocular == [
             min(eyes, key=lambda i: mean[i, 0]),
             max(eyes, key=lambda i: mean[i, 0]),
         ]
 
 
-@pytest.mark.parametrize("name", ["demo", "lfpw", "wflw", "300w", "300w-private", "cofw", "aflw"])
-def test_every_landmark_stands_in_one_group(name):
-    landmarks = params.dataset(name, "landmarks").landmarks
-    assert sorted(sum(landmarks.groups.values(), [])) == list(range(landmarks.count))
-    assert all(not (left in group) ^ (right in group) for left, right in landmarks.flip_pairs
-               for group in landmarks.groups.values())  # fmt: skip
+@pytest.mark.parametrize("name", ["wflw", "300w", "cofw", "aflw"])
+def test_every_landmark_is_in_one_group_and_its_mirror_image_in_the_same(name):
+    scheme = load_scheme(name)
+    assert sorted(sum(scheme.groups.values(), [])) == list(range(scheme.count))
+    assert all(not (left in group) ^ (right in group) for left, right in scheme.flip_pairs
+               for group in scheme.groups.values())  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a run holds, who answers for it, and that no store can stop a stage. One embedded database for the module."""
+"""What a run holds, which process owns it, and that no store can stop a stage. One embedded database for the module."""
 
 import contextlib
 import json
@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 import pytest
 
-from stages import tracking, views
-from stages.errors import InputError, Stopped
-from stages.tracking import DataInput, store, track
+from stages.system.errors import InputError, Stopped
+from stages.tracking import store, views
+from stages.tracking.run import track
+from stages.tracking.store import DataInput, store_uri
 
 ROOT = Path(__file__).parents[1]
 MD5 = "0123456789abcdef0123456789abcdef"
@@ -37,7 +38,7 @@ def client(tmp_path_factory):
             pass
         from mlflow import MlflowClient
 
-        yield MlflowClient(store(root))
+        yield MlflowClient(store_uri(root))
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def runs_of(client, experiment):
 
 def other_process(code, **environment):
     """Python that runs `code` with `track` at hand; it says so on stdout by `print("here", flush=True)`."""
-    head = "import os, signal, sys, time\nfrom stages.tracking import track\n"
+    head = "import os, signal, sys, time\nfrom stages.tracking.run import track\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + code],
         cwd=ROOT,
@@ -136,7 +137,7 @@ def test_a_repository_that_moves_takes_its_artifacts_along(elsewhere, monkeypatc
     assert not old.exists()
     from mlflow import MlflowClient
 
-    moved = runs_of(MlflowClient(store(new)), "moves")
+    moved = runs_of(MlflowClient(store_uri(new)), "moves")
     assert {run.info.run_id for run in moved} >= {before.id, after.id}
     for run in moved:
         folder = new / "mlartifacts" / run.info.run_id / "artifacts"
@@ -179,7 +180,7 @@ def test_what_is_not_finite_is_logged_as_nan(client):
 @pytest.mark.parametrize("switch", ["on", "off"])
 def test_a_key_that_mlflow_refuses_is_refused_at_once(client, monkeypatch, key, switch):
     monkeypatch.setenv("LANDMARKS_TRACKING", switch)
-    with begin("keys", "f1") as run, pytest.raises(ValueError, match="MLflow takes no key"):
+    with begin("keys", "f1") as run, pytest.raises(ValueError, match="MLflow refuses the key"):
         run.log({key: 1.0})
 
 
@@ -193,7 +194,7 @@ def test_runs_of_different_datasets_compare_under_the_same_keys(client):
     assert wflw.data.params.keys() == w300.data.params.keys()
 
 
-def test_a_changed_param_keeps_its_first_value_and_a_tag_tells_the_latest(client):
+def test_a_changed_param_keeps_its_first_value_and_a_tag_has_the_latest(client):
     for workers in (1, 1, 2):
         with begin("changed", "f1", params={"workers": workers}) as run:
             pass
@@ -217,7 +218,7 @@ def test_how_a_stage_ends_is_the_status_of_its_run(client, error, status):
     assert client.get_run(run.id).info.status == "FINISHED"
 
 
-def test_a_killed_run_is_healed_and_a_living_process_keeps_its_own(client):
+def test_a_killed_run_is_closed_and_a_living_process_keeps_its_own(client):
     code = 'with track("killed", "f1", "train", params={}, tags={}) as run: print(run.id, flush=True); time.sleep(600)'
     holder = other_process(code)
     try:
@@ -278,14 +279,14 @@ def test_four_processes_on_a_fresh_store_all_succeed_and_share_one_run(elsewhere
         'with track("race", sys.argv[1], "train", params={"a": 1}, tags={}) as run: run.log({"x": 1.0}); print(run.id)'
     )
     racers = [other_process(f"sys.argv[1:] = ['{fingerprint}']\n{code}") for fingerprint in ("f1", "f1", "f1", "f2")]
-    said = [racer.communicate() for racer in racers]
-    assert [err for _, err in said] == [""] * 4
-    ids = [out.strip() for out, _ in said]
+    printed = [racer.communicate() for racer in racers]
+    assert [err for _, err in printed] == [""] * 4
+    ids = [out.strip() for out, _ in printed]
     assert len(set(ids[:3])) == 1
     assert len(set(ids)) == 2
     from mlflow import MlflowClient
 
-    assert {run.info.run_id for run in runs_of(MlflowClient(store(elsewhere)), "race")} == set(ids)
+    assert {run.info.run_id for run in runs_of(MlflowClient(store_uri(elsewhere)), "race")} == set(ids)
 
 
 @contextlib.contextmanager
@@ -336,7 +337,7 @@ def answering(code, body):
     ids=["refuses", "never answers", "empty answers", "answers garbage", "is unavailable"],
 )
 def test_a_server_that_is_down_costs_seconds_and_one_warning(elsewhere, monkeypatch, capfd, server):
-    tracking._mlflow()  # its import is no fault of the server's
+    store.mlflow_available()  # its import is no fault of the server's
     with server() as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         started, trained = time.monotonic(), False
@@ -349,19 +350,19 @@ def test_a_server_that_is_down_costs_seconds_and_one_warning(elsewhere, monkeypa
         assert time.monotonic() - started < 10
     assert trained
     assert (run.id, run.name, run.has("history")) == (None, "down-f1", False)
-    said = capfd.readouterr().err
-    assert said.startswith("warning: MLflow at http://")
-    assert said.count("\n") == 1
-    assert "secret" not in said
+    printed = capfd.readouterr().err
+    assert printed.startswith("warning: MLflow at http://")
+    assert printed.count("\n") == 1
+    assert "secret" not in printed
 
 
 def test_a_real_server_tracks_and_may_die_in_the_middle(elsewhere, monkeypatch, capfd):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    tracking._mlflow()
+    store.mlflow_available()
     with begin("made", "f1"):  # the database, by the quick way
         pass
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store(elsewhere), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(elsewhere), "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", str(elsewhere / "artifacts")]
     with open(elsewhere / "server.log", "wb") as log:
         server = subprocess.Popen(command, cwd=elsewhere, stdout=log, stderr=log, start_new_session=True)
@@ -408,9 +409,9 @@ def test_a_store_that_is_no_database_stops_no_stage(elsewhere, capfd):
     with begin("broken", "f1") as run:
         run.log({"val/nme": 1.0})
     assert time.monotonic() - started < 5
-    said = capfd.readouterr().err
-    assert "file is not a database" in said
-    assert said.count("\n") == 1
+    printed = capfd.readouterr().err
+    assert "file is not a database" in printed
+    assert printed.count("\n") == 1
 
 
 def test_tracking_can_be_switched_off(elsewhere, monkeypatch, capfd):
@@ -424,29 +425,29 @@ def test_tracking_can_be_switched_off(elsewhere, monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_missing_mlflow_is_said_once_and_nothing_is_tracked(elsewhere, monkeypatch, capfd):
+def test_a_missing_mlflow_is_reported_once_and_nothing_is_tracked(elsewhere, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    tracking._mlflow.cache_clear()
+    store.mlflow_available.cache_clear()
     try:
         for stage in ("train", "evaluate"):
             with begin("missing", "f1", stage) as run:
                 run.log({"val/nme": 1.0})
         assert run.id is None
-        said = capfd.readouterr().err
-        assert said.startswith("warning: MLflow at mlflow.db: ModuleNotFoundError")
-        assert said.count("\n") == 1
+        printed = capfd.readouterr().err
+        assert printed.startswith("warning: MLflow at mlflow.db: ModuleNotFoundError")
+        assert printed.count("\n") == 1
     finally:
-        tracking._mlflow.cache_clear()
+        store.mlflow_available.cache_clear()
 
 
 def test_the_environment_names_another_store(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    assert store(tmp_path) == "http://tracking.example:5000"
+    assert store_uri(tmp_path) == "http://tracking.example:5000"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert store(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def test_the_saved_views_are_kept_with_the_experiment_and_their_links_are_told(client, monkeypatch):
+def test_the_saved_views_are_kept_with_the_experiment_and_their_links_returned(client, monkeypatch):
     for _ in range(2):  # again is no fault
         links = views.save("http://127.0.0.1:5000")
     group = client.get_experiment_by_name("hrnet-landmarks")
@@ -455,7 +456,7 @@ def test_the_saved_views_are_kept_with_the_experiment_and_their_links_are_told(c
         assert f"/#/experiments/{group.experiment_id}/runs?viewStateShareKey={name}" in link
         assert ("&compareRunsMode=CHART" in link) == (name != "best")
         assert json.loads(group.tags[f"mlflow.sharedViewState.{name}"])
-    monkeypatch.setattr(tracking, "EXPERIMENT", "another")
+    monkeypatch.setattr(views, "EXPERIMENT", "another")
     with pytest.raises(InputError, match="dvc repro makes its first run"):
         views.save("http://127.0.0.1:5000")
 

@@ -1,116 +1,135 @@
-"""A training goes on from where it was killed to the same bits, and says what stops it."""
+"""A stopped training resumes to the same bits, and reports what makes it fail."""
 
 import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from stages import params
-from stages.data.crops import read_crops
-from stages.data.geometry import flip_order
-from stages.errors import InputError
-from stages.model import fit, hrnet, optimise
+from stages.config.experiment import load_recipe
+from stages.model import fit, optimisation
+from stages.model.examples import Examples, epoch_batches
+from stages.model.hrnet import HRNet, HRNetConfig
 from stages.model.predict import Batches
+from stages.model.training_state import TrainingState
+from stages.system.errors import InputError
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
-@pytest.fixture
-def ready(cut_project, monkeypatch):
-    """Examples, recipe and a fresh model of the toy dataset, for `fit` in this process."""
-    monkeypatch.chdir(cut_project.folder)
+def tiny_recipe(ema_decay: float = 0.0) -> SimpleNamespace:
+    return SimpleNamespace(
+        input=SimpleNamespace(size=64, box=1.25, stretch=False),
+        target=SimpleNamespace(sigma=1.5, rounding="exact"),
+        augment=SimpleNamespace(
+            scale=0.25, rotation=30, rotation_share=0.6, shift=0, flip=0.5,
+            grey=0.2, light=0.2, blur=0.2, noise=0.2, occlusion=0.2,
+        ),
+        train=SimpleNamespace(
+            loss="mse", optimizer="adam", weight_decay=0, lr=0.01, epochs=4, schedule="steps", milestones=[3],
+            gamma=0.1, warmup=0, ema_decay=ema_decay, batch=8, sync_norm=False, precision="fp32", compile=False, seed=1,
+        ),
+    )  # fmt: skip
+
+
+def random_examples(recipe: SimpleNamespace, n: int = 33) -> Examples:
+    """Crops of random pixels, in which nothing can be learned."""
+    random = np.random.default_rng(0)
+    faces = Batches(random.integers(0, 256, (n, 112, 112, 3), np.uint8), 2.1875, recipe.input)
+    landmarks = torch.from_numpy(faces.to_pooled(random.uniform(40, 70, (n, 3, 2))))
+    return Examples(faces, landmarks, [f"face {i}" for i in range(n)], torch.tensor([1, 0, 2]))
+
+
+def trained(checkpoint: Path, recipe: SimpleNamespace) -> TrainingState:
     torch.set_num_threads(1)
-    dataset = params.dataset("toy", "landmarks")
-    recipe = params.recipe("tiny", "toy", "model", "input", "target", "augment", "train")
-    crops = read_crops(Path("data/crops/toy"), "train")
-    faces = Batches(crops.images, crops.context, recipe.input)
-    order = torch.from_numpy(flip_order(dataset.landmarks.flip_pairs, 3))
-    examples = fit.Examples(faces, torch.from_numpy(faces.to_pooled(crops.landmarks())), crops.faces.face_id, order)
-
-    def model() -> torch.nn.Module:
-        torch.manual_seed(1)
-        fresh = hrnet.HRNet(3, hrnet.HRNetConfig(4, 8, 1, (1, 1, 1), 1))
-        hrnet.initialise(fresh)
-        return fresh
-
-    return examples, recipe, model
+    torch.manual_seed(1)
+    model = HRNet(3, HRNetConfig(4, 8, 1, (1, 1, 1), 1))
+    return fit.fit(
+        model, random_examples(recipe), recipe, validate=None, checkpoint=checkpoint, epoch_done=lambda *_: None
+    )
 
 
-def trained(ready, checkpoint: Path) -> fit.State:
-    examples, recipe, model = ready
-    return fit.fit(model(), examples, recipe, validate=None, checkpoint=checkpoint, epoch_done=lambda *_: None)
-
-
-def test_a_training_cut_off_at_any_step_goes_on_to_the_same_bits(ready, tmp_path, monkeypatch):
-    whole = trained(ready, tmp_path / "whole.pt")
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_training_stopped_at_any_step_resumes_to_the_same_bits(tmp_path, monkeypatch, ema_decay):
+    whole = trained(tmp_path / "whole.pt", tiny_recipe(ema_decay))
     monkeypatch.setattr(fit, "SAVE_EVERY", 0)  # a checkpoint after every step
-    steps, real = 0, fit.train_step
+    steps, train_step = 0, fit.train_step
 
-    def cut_off(*arguments):
+    def interrupted(*arguments):
         nonlocal steps
         steps += 1
         if steps % 3 == 0:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return train_step(*arguments)
 
-    monkeypatch.setattr(fit, "train_step", cut_off)
-    pieces = None
-    while pieces is None:
+    monkeypatch.setattr(fit, "train_step", interrupted)
+    resumed = None
+    while resumed is None:
         try:
-            pieces = trained(ready, tmp_path / "pieces.pt")
+            resumed = trained(tmp_path / "resumed.pt", tiny_recipe(ema_decay))
         except KeyboardInterrupt:
             continue
     assert steps > 16
-    assert whole.history == pieces.history
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(tensor, pieces.model.state_dict()[name]), name
+    assert whole.history == resumed.history
+    for expected, model in ((whole.model, resumed.model), (whole.result, resumed.result)):
+        for name, tensor in expected.state_dict().items():
+            assert torch.equal(tensor, model.state_dict()[name]), name
 
 
-def test_a_loss_that_is_no_number_names_the_step_and_its_faces_and_keeps_the_checkpoint(ready, tmp_path, monkeypatch):
-    examples, recipe, _ = ready
-    real, steps = fit.train_step, []
+def test_the_result_is_the_ema_where_there_is_one(tmp_path):
+    plain, averaged = (trained(tmp_path / f"{decay}.pt", tiny_recipe(decay)) for decay in (0.0, 0.9))
+    assert plain.result is plain.model
+    for name, tensor in plain.model.state_dict().items():
+        assert torch.equal(tensor, averaged.model.state_dict()[name]), "the EMA does not affect the training"
+    assert not torch.equal(averaged.result.head[3].weight, averaged.model.head[3].weight)
 
-    def poisoned(*arguments):
+
+def test_a_loss_that_is_not_finite_names_the_step_and_its_faces_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    recipe = tiny_recipe()
+    train_step, steps = fit.train_step, []
+
+    def nan_at_step_seven(*arguments):
         steps.append(1)
-        return real(*arguments) * (float("nan") if len(steps) == 7 else 1)
+        return train_step(*arguments) * (float("nan") if len(steps) == 7 else 1)
 
-    monkeypatch.setattr(fit, "train_step", poisoned)
+    monkeypatch.setattr(fit, "train_step", nan_at_step_seven)
     with pytest.raises(InputError) as error:
-        trained(ready, tmp_path / "last.pt")
-    batches = fit.batches_of(len(examples.face_id), recipe.train.batch, recipe.train.seed, 1)
+        trained(tmp_path / "last.pt", recipe)
+    examples = random_examples(recipe)
+    batches = epoch_batches(len(examples), recipe.train.batch, recipe.train.seed, 1)
     step = 6 - len(batches)
-    assert f"epoch 2, step {step + 1}" in str(error.value)
+    assert f"NaN or infinite in epoch 2, step {step + 1}" in str(error.value)
     assert ", ".join(examples.face_id[i] for i in batches[step]) in str(error.value)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["progress"]["epoch"] == 1
 
 
-def test_a_damaged_checkpoint_is_named(ready, tmp_path):
+def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "last.pt").write_bytes(b"half of it")
-    with pytest.raises(InputError, match="last.pt cannot be read"):
-        trained(ready, tmp_path / "last.pt")
+    with pytest.raises(InputError, match=r"last\.pt cannot be read"):
+        trained(tmp_path / "last.pt", tiny_recipe())
 
 
-def test_batches_hold_every_face_once_and_are_even():
-    batches = fit.batches_of(33, 8, 1, 0)
+def test_batches_contain_every_face_once_and_are_of_even_size():
+    batches = epoch_batches(33, 8, 1, 0)
     assert sorted(np.concatenate(batches)) == list(range(33))
     assert {len(batch) for batch in batches} == {6, 7}
-    assert not np.array_equal(batches[0], fit.batches_of(33, 8, 1, 1)[0])
+    assert not np.array_equal(batches[0], epoch_batches(33, 8, 1, 1)[0])
 
 
 def test_the_learning_rate_falls_after_its_milestones():
-    recipe = params.recipe("quick", "demo", "train").train
-    rates = [optimise.rate(recipe, epoch) for epoch in range(recipe.epochs)]
-    first, second = recipe.milestones
-    assert rates[first - 1] == recipe.lr
-    assert rates[first] == pytest.approx(recipe.lr * recipe.gamma)
-    assert rates[second] == pytest.approx(recipe.lr * recipe.gamma**2)
+    train = load_recipe("quick", "demo", "train").train
+    rates = [optimisation.learning_rate(train, epoch) for epoch in range(train.epochs)]
+    first, second = train.milestones
+    assert rates[first - 1] == train.lr
+    assert rates[first] == pytest.approx(train.lr * train.gamma)
+    assert rates[second] == pytest.approx(train.lr * train.gamma**2)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -124,8 +143,8 @@ def test_a_killed_train_stage_resumes_to_the_same_model(cut_project, how):
     os.killpg(process.pid, how)
     rest = process.communicate(timeout=60)[0]
     assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 143), rest
-    assert files_of(cut_project.folder / "models/toy-tiny") == expected, "the finished model is still whole"
-    assert "going on after epoch" in cut_project.stage("train", "toy-tiny")
+    assert files_of(cut_project.folder / "models/toy-tiny") == expected, "the finished model is unchanged"
+    assert "resuming after epoch" in cut_project.stage("train", "toy-tiny")
     assert files_of(cut_project.folder / "models/toy-tiny") == expected
     assert not list((cut_project.folder / ".training").glob("toy-tiny-*")), "a finished training leaves no checkpoint"
 
@@ -145,19 +164,19 @@ def test_two_trainings_of_one_experiment_are_refused_and_a_dead_one_holds_nothin
 
 def test_a_toy_is_learned_and_its_results_are_written(cut_project):
     cut_project.stage("train", "toy-tiny")
-    history = pd.read_csv(cut_project.folder / "models/toy-tiny/history.csv")
+    history = pd.read_csv(cut_project.folder / "data/training/toy-tiny/history.csv")
     assert list(history["epoch"]) == [1, 2, 3, 4]
     assert history["train/loss"].is_monotonic_decreasing
-    printed = cut_project.stage("evaluate", "toy-tiny")
-    assert "test NME" in printed
+    assert "12 faces, 3 of 3 landmarks" in cut_project.stage("predict", "toy-tiny")
+    assert "test NME" in cut_project.stage("evaluate", "toy-tiny")
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("params/recipes/tiny.yaml", "scale: 0.25", "scale: 0.9", "augmentation reaches for"),
+        ("params/recipes/tiny.yaml", "scale: 0.25", "scale: 0.9", "augmentation needs"),
         ("params/recipes/tiny.yaml", "size: 64", "size: 256", "too coarse"),
-        ("params/datasets/toy.yaml", "count: 3", "count: 4", "3 landmarks a face, and landmarks.count is 4"),
+        ("data/schemes/toy.json", '"count": 3', '"count": 4', "3 landmarks a face, and the dataset's scheme has 4"),
     ],
 )
 def test_crops_that_do_not_fit_the_parameters_are_refused(cut_project, file, old, new, message):

@@ -1,7 +1,7 @@
 """Square crops round every face, as one memory-mapped array a split, with the table that says what they show.
 
 `<split>.npy` holds (N, S, S, 3) uint8 RGB; `<split>.parquet` beside it the N rows of the face table, in the same order,
-with the similarity crop px → image px of each (column `to_image`, six numbers), in the annotations' own numbering of
+with each face's similarity crop px → image px (column `to_image`, six numbers), in the annotations' own numbering of
 pixels (`source.origin`).
 """
 
@@ -14,20 +14,20 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from stages.data.faces import Faces, from_table, list_column, read_table, to_table
-from stages.data.files import atomic
 from stages.data.geometry import apply, invert, window_to_image
-from stages.errors import InputError
+from stages.system.errors import InputError
+from stages.system.files import atomic
 
 
 def cut(image: np.ndarray, to_image: np.ndarray, size: int) -> np.ndarray:
     """The `size`² window of an image (H, W, 3) under the scaling `to_image` (2, 3); black outside the image.
 
-    Where the window is reduced, whole blocks of pixels are averaged first, so that nothing aliases.
+    Where the window is reduced, whole blocks of pixels are averaged first, to avoid aliasing.
     """
     step = to_image[0, 0]
     reduce = max(1, round(step))
     if reduce > 1:
-        # Only what the window needs, on a grid of whole blocks; the block's middle is where its mean lies.
+        # Only what the window needs, on a grid of whole blocks; a block's mean is at its centre.
         height, width = image.shape[:2]
         low = np.floor(to_image[:, 2] - step).astype(int)
         high = np.ceil(to_image[:, 2] + step * size).astype(int) + 1
@@ -78,10 +78,10 @@ def windows(faces: Faces, size: int, context: float) -> np.ndarray:
 
 
 def in_pixels(to_image: np.ndarray, origin: float) -> np.ndarray:
-    """Crop px → image px, as `cut` needs it, from crop px → annotations' px, whose first pixel is at `origin`."""
-    found = to_image.copy()
-    found[..., 2] -= origin
-    return found
+    """Crop px → image px, as `cut` needs it, from crop px → annotations' px, where the first pixel is at `origin`."""
+    shifted = to_image.copy()
+    shifted[..., 2] -= origin
+    return shifted
 
 
 def reserve(path: Path, n: int, size: int) -> None:

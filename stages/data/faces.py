@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.data.files import atomic
-from stages.errors import InputError, refuse
+from stages.system.errors import InputError, refuse
+from stages.system.files import atomic
 
 SPLITS = ("train", "val", "test")
 
@@ -61,10 +61,17 @@ class Faces:
 
     def of(self, split: str) -> "Faces":
         """The faces of one split, in the table's order."""
-        return self.where(np.array([each == split for each in self.split], bool))
+        return self.where(np.array([name == split for name in self.split], bool))
 
 
-def join(parts: Sequence[Faces]) -> Faces:
+def subset_rows(subsets: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+    """(N,) bool per subset from the subsets that each face belongs to; `test` is the whole split."""
+    names = sorted({name for row in subsets for name in row})
+    whole = np.ones(len(subsets), bool)
+    return {"test": whole} | {name: np.array([name in row for row in subsets], bool) for name in names}
+
+
+def concatenate(parts: Sequence[Faces]) -> Faces:
     """One table of several that have the same K and the same extras."""
     return Faces(
         face_id=[x for part in parts for x in part.face_id],
@@ -94,19 +101,19 @@ def check(faces: Faces, what: str) -> None:
     faults = [f"{name} has {length} rows, face_id has {n}" for name, length in shapes.items() if length != n]
     refuse(faults, what, "The table is damaged: make it again (dvc repro --force with the stage that wrote it).")
     if n == 0:
-        raise InputError(f"{what}: it holds no face at all. Check that the dataset's files are those of its README.")
+        raise InputError(f"{what}: it holds no face. Check that the dataset's files are those of its README.")
     seen: set[str] = set()
     for i, face in enumerate(faces.face_id):
         if face in seen:
-            faults.append(f"face {face}: stands twice")
+            faults.append(f"face {face}: is duplicated")
         seen.add(face)
         if faces.split[i] not in SPLITS:
             faults.append(f"face {face}: its split is {faces.split[i]!r}, not one of {', '.join(SPLITS)}")
     for i in np.flatnonzero(~np.isfinite(faces.landmarks).all((1, 2))):
-        faults.append(f"face {faces.face_id[i]}: a landmark is not a finite number")
+        faults.append(f"face {faces.face_id[i]}: a landmark is NaN or infinite")
     for i in np.flatnonzero(~(np.isfinite(faces.center).all(1) & np.isfinite(faces.side) & (faces.side > 0))):
         faults.append(f"face {faces.face_id[i]}: its box has no size (centre {faces.center[i]}, side {faces.side[i]})")
-    refuse(faults, what, "Mend these rows in the dataset's own files, then run the same command again.")
+    refuse(faults, what, "Fix these rows in the dataset's own files, then run the same command again.")
 
 
 def list_column(values: np.ndarray) -> pa.Array:

@@ -1,4 +1,4 @@
-"""Boxes, similarity transforms and flips. The one place that knows where pixels lie: their centres are at integers.
+"""Boxes, similarity transforms and flips. The one place that knows where pixels are: their centres are at integers.
 
 So an image W wide covers [-0.5, W - 0.5], and its middle is at (W - 1) / 2. Transforms are 2×3 float64 matrices
 [s·R | t] that map column vectors: q = A p + t. Nothing is rounded.
@@ -40,8 +40,24 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def flip_order(pairs: Sequence[Sequence[int]], count: int) -> np.ndarray:
-    """(K,) the landmark that stands at place k once the image is mirrored; a landmark in no pair is its own."""
+    """(K,) the landmark that takes the place of landmark k in a mirrored image; one in no pair keeps its own."""
     order = np.arange(count)
     for left, right in pairs:
         order[left], order[right] = right, left
     return order
+
+
+def in_boxes(landmarks: np.ndarray, center: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """(N, K, 2) landmarks from the centre of each face box (N, 2), in sides (N,) of the box."""
+    return (landmarks - center[:, None]) / side[:, None, None]
+
+
+def from_boxes(shapes: np.ndarray, center: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """The inverse of `in_boxes`; one shape (K, 2) is laid into every box."""
+    return center[:, None] + shapes * side[:, None, None]
+
+
+def outside_window(landmarks: np.ndarray, center: np.ndarray, side: np.ndarray, box: float) -> np.ndarray:
+    """(N, K) bool: which landmarks lie outside the square of `box` face boxes that a model sees."""
+    off = np.abs(landmarks - center[:, None]).max(-1)
+    return off > box / 2 * side[:, None]

@@ -1,7 +1,7 @@
-"""From crops to the network's input: one affine grid and one sampling for a whole batch, on the device.
+"""Geometric augmentation and sampling of the network's input from crops, a whole batch at once, on the device.
 
 Symbols: N faces, S the crop's side in px, s the input's. A window is a similarity input px → crop px, (N, 2, 3); the
-same matrices that move the pixels move the landmarks.
+same matrices transform pixels and landmarks.
 """
 
 import cv2
@@ -10,29 +10,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB: what the published weights expect
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB, as the published weights expect
 
 
-def pool(images: np.ndarray, times: int) -> np.ndarray:
-    """(N, S, S, 3) uint8 → (N, S/times, S/times, 3): block means, in pieces that fit in memory."""
-    if times == 1:
+def pool(images: np.ndarray, factor: int) -> np.ndarray:
+    """(N, S, S, 3) uint8 → (N, S/factor, S/factor, 3): block means, in chunks that fit in memory."""
+    if factor == 1:
         return images
-    n, size = len(images), images.shape[1] // times
+    n, size = len(images), images.shape[1] // factor
     pooled = np.empty((n, size, size, 3), np.uint8)
     for start in range(0, n, 64):
-        blocks = images[start : start + 64].reshape(-1, size, times, size, times, 3)
+        blocks = images[start : start + 64].reshape(-1, size, factor, size, factor, 3)
         pooled[start : start + 64] = np.rint(blocks.mean((2, 4), dtype=np.float32))
     return pooled
 
 
-def pool_times(crop_size: int, context: float, input_size: int, box: float) -> int:
-    """By how much to reduce the crops before sampling, so that it neither aliases nor blurs: crop px per input px."""
+def pool_factor(crop_size: int, context: float, input_size: int, box: float) -> int:
+    """The factor by which to downsample crops so that sampling neither aliases nor blurs: crop px per input px."""
     step = box / context * crop_size / input_size
-    return max(times for times in range(1, max(1, round(step)) + 1) if crop_size % times == 0)
+    return max(factor for factor in range(1, max(1, round(step)) + 1) if crop_size % factor == 0)
 
 
 def plain_windows(n: int, crop_size: int, context: float, input_size: int, box: float) -> Tensor:
-    """(n, 2, 3) float64: the square of `box` face boxes in the middle of crops of `context` face boxes."""
+    """(n, 2, 3) float64, not augmented: the central square of `box` face boxes in crops of `context` face boxes."""
     step = box / context * crop_size / input_size
     window = torch.zeros(n, 2, 3, dtype=torch.float64)
     window[:, 0, 0] = window[:, 1, 1] = step
@@ -43,8 +43,8 @@ def plain_windows(n: int, crop_size: int, context: float, input_size: int, box: 
 def draw_changes(n: int, augment, input_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Random similarities (n, 2, 3) float64, input px → input px, and which faces (n,) bool are mirrored.
 
-    Scale, rotation and flip are those of the published training (the scale there is drawn for the box, as here:
-    a factor above 1 shows more of the image).
+    Scale, rotation and flip are those of the published training. The scale is that of the box, as there: a factor
+    above 1 shows more of the image.
     """
     uniform = torch.rand(n, 6, generator=generator, dtype=torch.float64)
     scale = 1 + augment.scale * (2 * uniform[:, 0] - 1)
@@ -53,20 +53,20 @@ def draw_changes(n: int, augment, input_size: int, generator: torch.Generator) -
     mirrored = uniform[:, 5] < augment.flip
 
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
-    sign = torch.where(mirrored, -1.0, 1.0)  # mirror first, then turn: x of the input runs against x of the crop
+    sign = torch.where(mirrored, -1.0, 1.0)  # mirror, then rotate: the input's x runs opposite to the crop's
     linear = torch.stack([torch.stack([cos * sign, -sin], 1), torch.stack([sin * sign, cos], 1)], 1)
     middle = torch.full((2,), (input_size - 1) / 2, dtype=torch.float64)
     return torch.cat([linear, (middle + shift - linear @ middle)[:, :, None]], 2), mirrored
 
 
 def chain(outer: Tensor, inner: Tensor) -> Tensor:
-    """The affine map that applies `inner` first: (n, 2, 3) each."""
+    """The composition of two affine maps (n, 2, 3), of which `inner` is applied first."""
     linear = outer[:, :, :2] @ inner[:, :, :2]
     return torch.cat([linear, outer[:, :, :2] @ inner[:, :, 2:] + outer[:, :, 2:]], 2)
 
 
 def to_input(window: Tensor, landmarks: Tensor) -> Tensor:
-    """Landmarks (n, K, 2) from crop px to input px: through the inverse of the window that moves the pixels."""
+    """Landmarks (n, K, 2) from crop px to input px, by the inverse of the window."""
     linear = torch.linalg.inv(window[:, :, :2])
     return (landmarks - window[:, None, :, 2]) @ linear.transpose(1, 2)
 
@@ -81,33 +81,35 @@ def warp(crops: Tensor, window: Tensor, size: int) -> Tensor:
     if crops.device.type != "cpu":
         return warp_by_grid(crops, window, size)
     images = np.empty((len(crops), size, size, 3), np.float32)
-    for crop, to_crop, image in zip(crops.numpy(), window.numpy(), images, strict=True):  # a quarter of the grid's time
+    for crop, to_crop, image in zip(
+        crops.numpy(), window.numpy(), images, strict=True
+    ):  # four times as fast as the grid
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         cv2.warpAffine(crop.astype(np.float32), to_crop, (size, size), dst=image, flags=flags)
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def warp_by_grid(crops: Tensor, window: Tensor, size: int) -> Tensor:
-    """The same, all faces in one sampling."""
+    """`warp` by one `grid_sample` for the whole batch."""
     crop_size = crops.shape[1]
     window = window.to(crops.device)
-    # grid_sample's coordinates run from -1 to 1 between the outer edges of the pixels (align_corners=False)
+    # with align_corners=False, -1 and 1 are the outer edges of the border pixels
     axis = torch.arange(size, dtype=torch.float64, device=crops.device)
     linear, offset = window[:, :, :2] * (2 / crop_size), (2 * window[:, :, 2] + 1) / crop_size - 1
     columns = axis[None, :, None] * linear[:, None, :, 0]
     rows = axis[None, :, None] * linear[:, None, :, 1] + offset[:, None, :]
     grid = (rows[:, :, None, :] + columns[:, None, :, :]).float()
-    # channels last on the way in as they lie in memory: no copy is made to turn them round
+    # a channels-last view of the crops' own memory layout: no copy
     images = crops.permute(0, 3, 1, 2).float()
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """RGB in 0 … 255 → what the network reads: ImageNet's mean and deviation taken out."""
+    """RGB in 0 … 255, standardised by ImageNet's mean and standard deviation."""
 
-    def level(values: tuple[float, ...]) -> Tensor:
-        # spread over a whole image in its order in memory: a quarter of the time of spreading three numbers
-        one = torch.tensor(values, device=images.device).view(1, 3, 1, 1)
-        return one.expand(1, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
+    def channels(values: tuple[float, ...]) -> Tensor:
+        # expanded to a whole image in its memory format: four times as fast as broadcasting three numbers
+        column = torch.tensor(values, device=images.device).view(1, 3, 1, 1)
+        return column.expand(1, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
 
-    return (images / 255 - level(MEAN)) / level(STD)
+    return (images / 255 - channels(MEAN)) / channels(STD)

@@ -1,8 +1,8 @@
-"""HRNetV2: high-resolution representations kept from the first layer to the last.
+"""HRNetV2: a network that keeps a high-resolution representation from the first layer to the last.
 
 Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", arXiv:1908.07919; the head that
 joins all resolutions is that of Sun et al., "High-Resolution Representations for Labeling Pixels and Regions",
-arXiv:1904.04514. Modules carry the published names, so that a released state dict loads as it is.
+arXiv:1904.04514. Submodules have the published names, so that a released state dict loads unchanged.
 
 Symbols: N images, K landmarks, H and W the input's height and width in px, C the width of the finest branch. Branch b
 (0, 1, 2, 3) has C·2ᵇ channels at stride 4·2ᵇ.
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from stages.errors import InputError
+from stages.system.errors import InputError
 
 STRIDE = 4  # input px per heat-map cell
-COARSEST = 32  # stride of the last branch: what height and width must be multiples of
-EXPANSION = 4  # a bottleneck's outer over its inner width (He et al. 2015)
+COARSEST = 32  # stride of the coarsest branch; height and width must be multiples of it
+EXPANSION = 4  # ratio of a bottleneck's outer to its inner width (He et al. 2015)
 
 
 @dataclass(frozen=True)
 class HRNetConfig:
     """A variant of the network; the defaults are HRNetV2-W18, of 9.66 million parameters with 98 landmarks."""
 
-    width: int = 18  # C, which gives the variant its name
+    width: int = 18  # C, after which the variant is named
     stem: int = 64  # channels of the stem, and the inner width of stage 1's bottlenecks
     bottlenecks: int = 4  # in stage 1
     modules: tuple[int, int, int] = (1, 4, 3)  # of stages 2, 3 and 4, which have 2, 3 and 4 branches
@@ -47,7 +47,7 @@ def conv_norm_relu(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and the identity beside them."""
+    """Two 3×3 convolutions and a residual connection."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -60,7 +60,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 down, 3×3, 1×1 up, beside the identity (projected where the number of channels changes)."""
+    """1×1 down, 3×3, 1×1 up, and a residual connection (projected where the number of channels changes)."""
 
     def __init__(self, inputs: int, inner: int):
         super().__init__()
@@ -79,7 +79,7 @@ class Bottleneck(nn.Module):
 
 
 def fuse_path(widths: list[int], source: int, target: int) -> nn.Module:
-    """From branch `source` to the channels and the resolution of branch `target`."""
+    """From branch `source` to the channels of branch `target`, and to its resolution where that is coarser."""
     if source == target:
         return nn.Identity()
     if source > target:
@@ -89,8 +89,8 @@ def fuse_path(widths: list[int], source: int, target: int) -> nn.Module:
     return nn.Sequential(*halvings, last)
 
 
-class Module(nn.Module):
-    """One exchange: every branch on its own, then every branch the sum of what all of them have to say to it."""
+class HighResolutionModule(nn.Module):
+    """Residual blocks on every branch, then fusion: each branch becomes the sum of all, resampled to its resolution."""
 
     def __init__(self, widths: list[int], blocks: int):
         super().__init__()
@@ -112,17 +112,17 @@ class Module(nn.Module):
             if source > target:
                 part = F.interpolate(part, size=x[target].shape[-2:], mode="bilinear", align_corners=False)
             parts.append(part)
-        return F.relu_(sum(parts[1:], start=parts[0]))  # in the branches' order: the published sums, to the bit
+        return F.relu_(sum(parts[1:], start=parts[0]))  # in branch order: bit for bit the published sums
 
 
 def transition(before: list[int], after: list[int]) -> nn.ModuleList:
-    """Branches of widths `before` to one more, `after`: the new one is the last, halved."""
+    """From branches of widths `before` to one more, `after`: the new one is the last at half its resolution."""
     kept = [nn.Identity() if b == a else conv_norm_relu(b, a) for b, a in zip(before, after, strict=False)]
     return nn.ModuleList([*kept, nn.Sequential(conv_norm_relu(before[-1], after[-1], stride=2))])
 
 
 def stage(widths: list[int], modules: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(Module(widths, blocks) for _ in range(modules)))
+    return nn.Sequential(*(HighResolutionModule(widths, blocks) for _ in range(modules)))
 
 
 def head(channels: int, landmarks: int) -> nn.Sequential:
@@ -135,7 +135,7 @@ def head(channels: int, landmarks: int) -> nn.Sequential:
 
 
 class HRNet(nn.Module):
-    """Images (N, 3, H, W), normalised, to heat maps (N, K, H/4, W/4); H and W are multiples of 32."""
+    """Images (N, 3, H, W), standardised, to heat maps (N, K, H/4, W/4); H and W are multiples of 32."""
 
     def __init__(self, landmarks: int, config: HRNetConfig | None = None):
         super().__init__()
@@ -166,20 +166,20 @@ class HRNet(nn.Module):
         x = F.relu_(self.bn1(self.conv1(images)))
         x = F.relu_(self.bn2(self.conv2(x)))
         x = [self.layer1(x)]
-        for step, exchange in (
+        for paths, modules in (
             (self.transition1, self.stage2),
             (self.transition2, self.stage3),
             (self.transition3, self.stage4),
         ):
-            # The new branch comes from the coarsest one there is; so does every branch after stage 1.
-            x = exchange([path(x[min(b, len(x) - 1)]) for b, path in enumerate(step)])
+            # A new branch is made from the coarsest existing one.
+            x = modules([path(x[min(b, len(x) - 1)]) for b, path in enumerate(paths)])
         size = (height // STRIDE, width // STRIDE)
         coarse = [F.interpolate(b, size=size, mode="bilinear", align_corners=False) for b in x[1:]]
         return self.head(torch.cat([x[0], *coarse], dim=1))
 
 
 def initialise(model: nn.Module) -> None:
-    """Draw the weights as published: convolutions from N(0, 0.001²), batch norm at 1 and 0; biases start at 0."""
+    """Draw the weights as published: convolutions from N(0, 0.001²), batch norm weights 1; all biases 0."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.001)
@@ -190,13 +190,13 @@ def initialise(model: nn.Module) -> None:
 
 
 def fuse_for_inference(model: HRNet) -> HRNet:
-    """A copy of `model` in eval mode whose batch norms are part of the convolutions before them."""
+    """A copy of `model` in eval mode with every batch norm folded into the convolution before it."""
     model = deepcopy(model).eval()
     for parent in list(model.modules()):
-        before = None
+        previous = None
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(parent, before, fuse_conv_bn_eval(getattr(parent, before), child))
+            if isinstance(child, nn.BatchNorm2d | nn.SyncBatchNorm):
+                setattr(parent, previous, fuse_conv_bn_eval(getattr(parent, previous), child))
                 setattr(parent, name, nn.Identity())
-            before = name
+            previous = name
     return model

@@ -1,7 +1,7 @@
-"""Changes of light, colour, sharpness and cover, on a batch of images (n, 3, s, s) float32 in 0 … 255, on their device.
+"""Photometric augmentation: grey, light, blur, noise, occlusion, of images (n, 3, s, s) float32 in 0 … 255.
 
-What happens to which face is drawn on the CPU from the step's own generator, so no step waits for the GPU, and a change
-costs nothing for the faces that do not get it.
+Random numbers come from the step's generator on the CPU, so that no step waits for the GPU; an augmentation computes
+only the faces chosen for it.
 """
 
 import torch
@@ -10,48 +10,48 @@ from torch.nn import functional as F
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 GAMMA, GAIN, CONTRAST = 0.5, 0.35, 0.35  # exponents of e^U(-GAMMA, GAMMA); factors of U(1 - x, 1 + x)
-BLUR = 0.02  # the largest deviation of a blur, in sides of the image
-NOISE = 20.0  # the largest deviation of noise, in grey levels
-PATCH = (0.15, 0.45)  # a patch's sides, in sides of the image
-ROUGH = 60.0  # the deviation of a patch that is not of one colour, in grey levels
+BLUR = 0.02  # the largest standard deviation of the blur, in sides of the image
+NOISE = 20.0  # the largest standard deviation of the noise, in grey levels
+PATCH = (0.15, 0.45)  # range of an occluding patch's sides, in sides of the image
+ROUGH = 60.0  # the standard deviation of a patch of noise, in grey levels
 
 
 def draw(n: int, random: torch.Generator) -> Tensor:
-    """(n, 20) from U(0, 1): all that is drawn for n faces, but for the grain of their noise."""
+    """(n, 20) from U(0, 1): the random numbers for n faces, except for the noise's pixels."""
     return torch.rand(n, 20, generator=random)
 
 
-def change(images: Tensor, augment, drawn: Tensor, seed: int) -> Tensor:
-    """Make the changes of a recipe's section `augment`, in place, and give the images back; they stay in 0 … 255.
+def apply(images: Tensor, augment, drawn: Tensor, seed: int) -> Tensor:
+    """The images, augmented in place by a recipe's section `augment`; they stay in 0 … 255.
 
-    drawn: (n, 20) on the CPU, from `draw`. seed: of the noise, which is made where the images are.
+    drawn: (n, 20) on the CPU, from `draw`. seed: of the noise, which is generated on the images' device.
     """
     shares = (augment.grey, augment.light, augment.blur, augment.noise, augment.occlusion)
-    steps = (_grey, _light, _blur, _noise, _cover)
-    grain = torch.Generator(images.device).manual_seed(seed)
-    for place, (share, step) in enumerate(zip(shares, steps, strict=True)):
-        chosen = torch.nonzero(drawn[:, place] < share).flatten()
+    steps = (_grey, _light, _blur, _noise, _occlusion)
+    noise = torch.Generator(images.device).manual_seed(seed)
+    for column, (share, step) in enumerate(zip(shares, steps, strict=True)):
+        chosen = torch.nonzero(drawn[:, column] < share).flatten()
         if len(chosen):
             rows = chosen.to(images.device, non_blocking=True)
             amount = drawn[chosen, len(steps) :].to(images.device, non_blocking=True)
-            images.index_copy_(0, rows, step(images[rows], amount, grain))
+            images.index_copy_(0, rows, step(images[rows], amount, noise))
     return images
 
 
-def _grey(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
+def _grey(images: Tensor, amount: Tensor, noise: torch.Generator) -> Tensor:
     weights = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
     return (images * weights).sum(1, keepdim=True).expand_as(images)
 
 
-def _light(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
+def _light(images: Tensor, amount: Tensor, noise: torch.Generator) -> Tensor:
     spread = 2 * amount[:, :3, None, None, None] - 1  # (n, 3, 1, 1, 1)
     gamma, gain, contrast = (spread[:, i] for i in range(3))
     lit = (images / 255).pow(torch.exp(GAMMA * gamma)) * (255 * (1 + GAIN * gain))
-    middle = lit.mean((1, 2, 3), keepdim=True)
-    return ((lit - middle) * (1 + CONTRAST * contrast) + middle).clamp(0, 255)
+    mean = lit.mean((1, 2, 3), keepdim=True)
+    return ((lit - mean) * (1 + CONTRAST * contrast) + mean).clamp(0, 255)
 
 
-def _blur(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
+def _blur(images: Tensor, amount: Tensor, noise: torch.Generator) -> Tensor:
     n, channels, size, _ = images.shape
     reach = max(1, round(2 * BLUR * size))
     sigma = (0.1 + 0.9 * amount[:, 3:4]) * BLUR * size
@@ -64,11 +64,11 @@ def _blur(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
     return flat.reshape(images.shape)
 
 
-def _noise(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
-    return (images + NOISE * amount[:, 4, None, None, None] * _normal(images, grain)).clamp(0, 255)
+def _noise(images: Tensor, amount: Tensor, noise: torch.Generator) -> Tensor:
+    return (images + NOISE * amount[:, 4, None, None, None] * _normal(images, noise)).clamp(0, 255)
 
 
-def _cover(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
+def _occlusion(images: Tensor, amount: Tensor, noise: torch.Generator) -> Tensor:
     size = images.shape[-1]
     low, high = PATCH
     sides = (low + (high - low) * amount[:, 5:7]) * size
@@ -76,9 +76,9 @@ def _cover(images: Tensor, amount: Tensor, grain: torch.Generator) -> Tensor:
     axis = torch.arange(size, device=images.device)
     inside = (axis >= start[:, :, None]) & (axis < (start + sides)[:, :, None])  # (n, 2, s)
     mask = (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None]
-    rough = torch.where(amount[:, 9, None, None, None] < 0.5, 0.0, ROUGH) * _normal(images, grain)
+    rough = torch.where(amount[:, 9, None, None, None] < 0.5, 0.0, ROUGH) * _normal(images, noise)
     return torch.where(mask, (255 * amount[:, 10:13, None, None] + rough).clamp(0, 255), images)
 
 
-def _normal(images: Tensor, grain: torch.Generator) -> Tensor:
-    return torch.randn(images.shape, generator=grain, device=images.device)
+def _normal(images: Tensor, noise: torch.Generator) -> Tensor:
+    return torch.randn(images.shape, generator=noise, device=images.device)

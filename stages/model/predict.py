@@ -1,4 +1,4 @@
-"""Landmarks from a model: crops in, points in crop px and scores out. The batch is fixed, so that results are too."""
+"""Landmark prediction from crops: points in crop px, and scores. The batch size is fixed, so that results are too."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,24 +14,27 @@ Progress = Callable[[list], Iterable]
 
 
 class Batches:
-    """Faces as the network reads them: crops reduced once to about the input's scale, and their plain windows."""
+    """Batches of faces for the network, from crops downsampled once to about the input's scale.
 
-    def __init__(self, images: np.ndarray, context: float, of):
-        """`of` is a recipe's section `input`: size in px, box in face boxes, stretch."""
-        self.times = augment.pool_times(images.shape[1], context, of.size, of.box)
-        self.images = augment.pool(images, self.times)
-        self.context, self.size, self.box, self.stretch = context, of.size, of.box, of.stretch
-        self.resident: Tensor | bool | None = None  # on the GPU; False where it does not fit
+    images: (N, S, S, 3) uint8 crops of `context` face boxes. model_input: size in px, box in face boxes, stretch.
+    """
+
+    def __init__(self, images: np.ndarray, context: float, model_input):
+        self.factor = augment.pool_factor(images.shape[1], context, model_input.size, model_input.box)
+        self.images = augment.pool(images, self.factor)
+        self.context = context
+        self.size, self.box, self.stretch = model_input.size, model_input.box, model_input.stretch
+        self.resident: Tensor | bool | None = None  # all images on the GPU; False where they do not fit
 
     def __len__(self) -> int:
         return len(self.images)
 
     def windows(self, n: int) -> Tensor:
-        """(n, 2, 3) float64 input px → px of `images`, not augmented."""
+        """(n, 2, 3) float64 input px → px of `images`, without augmentation."""
         return augment.plain_windows(n, self.images.shape[1], self.context, self.size, self.box)
 
     def pixels(self, rows: slice | np.ndarray, device: torch.device) -> Tensor:
-        """(n, S, S, 3) uint8 of some faces. A GPU holds them all from the first call on, where half its memory will."""
+        """(n, S, S, 3) uint8 of some faces. The first call copies all to a GPU if they fit in half its memory."""
         if device.type == "cuda" and self.resident is None:
             fits = self.images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
             self.resident = torch.from_numpy(np.array(self.images)).to(device) if fits else False
@@ -39,25 +42,25 @@ class Batches:
             return self.resident[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(device)]
         return torch.from_numpy(np.array(self.images[rows])).to(device)
 
-    def finish(self, images: Tensor) -> Tensor:
-        """Sampled windows (n, 3, size, size) in 0 … 255 as the network reads them."""
+    def normalise(self, images: Tensor) -> Tensor:
+        """Sampled windows (n, 3, size, size) in 0 … 255, stretched if the model needs it, and standardised."""
         images = augment.normalise(paper.stretch(images) if self.stretch else images)
         return images.contiguous(memory_format=torch.channels_last)
 
     def to_pooled(self, landmarks: np.ndarray) -> np.ndarray:
         """Landmarks from crop px to px of `images`."""
-        return (landmarks - (self.times - 1) / 2) / self.times
+        return (landmarks - (self.factor - 1) / 2) / self.factor
 
     def from_pooled(self, points: np.ndarray) -> np.ndarray:
         """Points from px of `images` to crop px."""
-        return points * self.times + (self.times - 1) / 2
+        return points * self.factor + (self.factor - 1) / 2
 
 
 def in_batches(n: int, batch: int, work: Callable[[slice], tuple], device: torch.device, progress: Progress) -> list:
-    """`work` done on every batch of n faces, in order.
+    """The results of `work` on every batch of n faces, in order.
 
-    On the CPU each batch has one thread of its own: how a sum is split over threads changes its last bits, so this way
-    the results do not depend on the number of threads.
+    On the CPU a batch is computed by a single thread: how a sum is split over threads changes its last bits, so this
+    way results do not depend on the number of threads.
     """
     parts = [slice(start, start + batch) for start in range(0, n, batch)]
     if device.type != "cpu":
@@ -83,11 +86,11 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, K, 2) float64 in crop px and scores (N, K), the heat maps' peaks.
 
-    flip_order: (K,) also asks the model about the mirrored face and averages the heat maps. moves: (N, 2, 3) float64
-    input px → input px of the face box as it is, for a box that lies elsewhere (`displaced`).
+    flip_order: (K,) for the flip test, which averages the heat maps of the face and of its mirror image. moves: (N, 2,
+    3) float64 input px → input px of the annotated face box, for a perturbed one.
     """
     device = next(model.parameters()).device
-    mirror = None if flip_order is None else torch.as_tensor(flip_order, device=device)
+    mirrored = None if flip_order is None else torch.as_tensor(flip_order, device=device)
     network = fuse_for_inference(model)
 
     @torch.inference_mode()
@@ -96,13 +99,13 @@ def predict(
         windows = faces.windows(len(pixels))
         if moves is not None:
             windows = augment.chain(windows, moves[part])
-        images = faces.finish(augment.warp(pixels, windows, faces.size))
+        images = faces.normalise(augment.warp(pixels, windows, faces.size))
         maps = network(images).float()
-        if mirror is not None:
-            maps = (maps + heatmap.flip_maps(network(images.flip(-1)).float(), mirror)) / 2
+        if mirrored is not None:
+            maps = (maps + heatmap.flip_maps(network(images.flip(-1)).float(), mirrored)) / 2
         cells, peaks = heatmap.decode(maps)
-        found = augment.from_input(windows, heatmap.to_input(cells.double().cpu()))
-        return faces.from_pooled(found.numpy()), peaks.double().cpu().numpy()
+        points = augment.from_input(windows, heatmap.to_input(cells.double().cpu()))
+        return faces.from_pooled(points.numpy()), peaks.double().cpu().numpy()
 
     points, scores = zip(*in_batches(len(faces), batch, work, device, progress), strict=True)
     return np.concatenate(points), np.concatenate(scores)

@@ -8,14 +8,17 @@ import cv2
 import numpy as np
 import torch
 
-from stages import params
+from stages.config.experiment import load_recipe
+from stages.config.schemes import load_scheme
 from stages.data import crops
-from stages.data.geometry import apply, flip_order, invert, landmark_box, window_to_image
-from stages.data.images import read_image
-from stages.data.sources import csv_files
-from stages.data.sources.demo import render
-from stages.model import augment, fit, heatmap, paper
+from stages.data.geometry import apply, invert, landmark_box, window_to_image
+from stages.model import augment, heatmap, paper
+from stages.model.device import keep_memory
+from stages.model.examples import Examples, epoch_batches, step_generator
 from stages.model.predict import Batches
+from stages.sources import csv_files
+from stages.sources.demo.render import render
+from stages.sources.images.reading import read_image
 from tests.bench.exactness import SHARED
 from tests.bench.measure import Figure, Missing, seconds, timed
 
@@ -77,7 +80,7 @@ def cutting(
 
 def codec(batch: int = 32, repeats: int = 20) -> list[Figure]:
     """Encoding and decoding 98 maps of 64×64."""
-    fit.keep_memory()
+    keep_memory()
     random = torch.Generator().manual_seed(0)
     points = 63 * torch.rand(batch, 98, 2, generator=random)
     maps = heatmap.encode(points, 64, 1.5) + 0.05 * torch.randn(batch, 98, 64, 64, generator=random)
@@ -119,9 +122,8 @@ def photographs(folder: Path, n: int, size: int = 1024) -> Photographs:
     return Photographs(files, np.array(landmarks), *landmark_box(np.array(landmarks)))
 
 
-def cut_examples(photos: Photographs, recipe, path: Path, faces: int, size: int = 448) -> fit.Examples:
+def cut_examples(photos: Photographs, recipe, path: Path, faces: int, size: int = 448) -> Examples:
     """What preprocess and train make of the photographs: `faces` crops in the file `path`, each photo in turn."""
-    dataset = params.dataset("wflw", "landmarks").landmarks
     to_image = window_to_image(photos.center, photos.side * 2.1875, size)
     cut = [crops.cut(read_image(file), window, size) for file, window in zip(photos.files, to_image, strict=True)]
     which = np.arange(faces) % len(cut)
@@ -131,8 +133,8 @@ def cut_examples(photos: Photographs, recipe, path: Path, faces: int, size: int 
     stored.flush()
     batches = Batches(np.load(path, mmap_mode="r"), 2.1875, recipe.input)
     landmarks = batches.to_pooled(apply(invert(to_image), photos.landmarks))[which]
-    order = torch.from_numpy(flip_order(dataset.flip_pairs, dataset.count))
-    return fit.Examples(batches, torch.from_numpy(landmarks), [str(row) for row in range(faces)], order)
+    order = torch.from_numpy(load_scheme("wflw").flip_order())
+    return Examples(batches, torch.from_numpy(landmarks), [str(row) for row in range(faces)], order)
 
 
 def obvious_example(
@@ -175,25 +177,25 @@ def obvious_batch(photos: Photographs, index: np.ndarray, recipe, random: torch.
 
 def training_path(faces: int = 128, photos: int = 16, repeats: int = 20, batch: int = 16) -> list[Figure]:
     """From the memory-mapped crops to the batch that the network reads, and the same obviously done from the files."""
-    fit.keep_memory()
+    keep_memory()
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         taken = photographs(Path(folder), photos)
         for name, goal in RECIPES.items():
-            recipe = params.recipe(name, "wflw", "input", "target", "augment")
+            recipe = load_recipe(name, "wflw", "input", "target", "augment")
             examples = cut_examples(taken, recipe, Path(folder) / f"{name}.npy", faces)
             order = examples.flip_order.numpy()
             steps, plain_steps = (iter(range(10**6)) for _ in range(2))
 
             def fast(examples=examples, recipe=recipe, steps=steps) -> None:
                 step = next(steps)
-                index = fit.batches_of(faces, batch, 1, step)[0]
-                examples.batch(index, recipe, fit.generator(1, 0, step), CPU)
+                index = epoch_batches(faces, batch, 1, step)[0]
+                examples.batch(index, recipe, step_generator(1, 0, step), CPU)
 
             def obvious(recipe=recipe, order=order, steps=plain_steps) -> None:
                 step = next(steps)
-                index = fit.batches_of(faces, batch, 1, step)[0]
-                obvious_batch(taken, index, recipe, fit.generator(1, 0, step), order)
+                index = epoch_batches(faces, batch, 1, step)[0]
+                obvious_batch(taken, index, recipe, step_generator(1, 0, step), order)
 
             # a recipe's changes of light and the contrast stretch are in ours alone
             plain = seconds(obvious, max(2, repeats // 5))

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages import params
+from stages.config.schemes import load_scheme
 from stages.data.geometry import apply, invert, window_to_image
-from stages.data.images import read_image
-from stages.data.sources import csv_files
 from stages.model import heatmap, paper
+from stages.sources import csv_files
+from stages.sources.images.reading import read_image
 from tests.bench.measure import Figure, Missing
 
 SHARED = Path(__file__).parents[2] / "../shared"
@@ -31,13 +31,10 @@ def all_figures(shared: Path = SHARED) -> list[Figure | Missing]:
 
 def round_trips(shared: Path, name: str) -> list[Figure]:
     """NME of landmarks that were encoded and decoded, in percent of the distance of the outer eye corners."""
-    described = params.dataset(name, "landmarks", "normalisers")
-    files = [
-        csv_files.read_rows(shared / "data/annotations" / name / file, described.landmarks.count)
-        for file in ANNOTATIONS[name]
-    ]
+    scheme = load_scheme(name)
+    files = [csv_files.read_rows(shared / "data/annotations" / name / file, scheme.count) for file in ANNOTATIONS[name]]
     truth, center, side = (np.concatenate(parts) for parts in zip(*[(f.landmarks, *f.box) for f in files], strict=True))
-    left, right = described.normalisers.inter_ocular
+    left, right = scheme.inter_ocular
     apart = np.linalg.norm(truth[:, left] - truth[:, right], axis=1)
 
     exact, outside = exact_round_trip(truth, center, side, SIGMA[name])
@@ -87,8 +84,7 @@ def crops(shared: Path) -> Figure:
     worst, n = 0, 0
     for name in ANNOTATIONS:
         folder = shared / "data/samples" / name
-        count = params.dataset(name, "landmarks").landmarks.count
-        rows = csv_files.read_rows(folder / f"face_landmarks_{name}_test.csv", count)
+        rows = csv_files.read_rows(folder / f"face_landmarks_{name}_test.csv", load_scheme(name).count)
         expected = np.load(shared / f"reference/paper_protocol/{name}.npz")["crop"]
         for image, center, side, reference in zip(rows.images, *rows.box, expected, strict=True):
             cut = paper.crop(read_image(folder / "images" / image), center, side / 200 * MARGIN, shrink_stretches=True)

@@ -1,4 +1,4 @@
-"""How the figures are taken and told: repeats, the machine, the table, the file."""
+"""How the figures are measured and reported: repeats, the machine, the table, the file."""
 
 import json
 import os
@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import torch
 
-from stages import provenance
-from stages.data.files import atomic
+from stages.system.files import atomic
+from stages.tracking import provenance
 
 
 @dataclass
@@ -30,9 +30,9 @@ class Figure:
     repeats: int | None = None
     at_most: float | None = None  # the goal
     at_least: float | None = None  # the goal, where more is better
-    baseline: float | None = None  # the same thing done in the obvious way, in the same run
+    baseline: float | None = None  # the plain implementation, in the same run
     baseline_is: str | None = None
-    workload: str | None = None  # of a time that the report tells: stages/model/cost.py
+    workload: str | None = None  # of a time that the report shows: stages/inference/cost.py
     device: str | None = None
 
     @property
@@ -92,7 +92,7 @@ def machine() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "instructions": provenance.environment()["isa"],
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "load_before": round(os.getloadavg()[0], 2),  # processes that wanted a core in the minute before
+        "load_before": round(os.getloadavg()[0], 2),  # runnable processes in the minute before
         "gpu": gpu,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -124,8 +124,8 @@ def table(figures: list[Figure]) -> str:
 
 def write(path: Path, made_on: dict, figures: list[Figure], missing: list[Missing]) -> None:
     """All of it as JSON; whole or not at all."""
-    told = [asdict(figure) | {"reached": figure.reached, "ratio": figure.ratio} for figure in figures]
-    told = [{key: value for key, value in figure.items() if value is not None} for figure in told]
-    content = {"machine": made_on, "figures": told, "not_measured": [asdict(each) for each in missing]}
+    rows = [asdict(figure) | {"reached": figure.reached, "ratio": figure.ratio} for figure in figures]
+    rows = [{key: value for key, value in figure.items() if value is not None} for figure in rows]
+    content = {"machine": made_on, "figures": rows, "not_measured": [asdict(entry) for entry in missing]}
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

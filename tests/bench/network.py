@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages import params
-from stages.model import augment, fit, heatmap, hrnet, optimise
-from stages.model.cost import workload
+from stages.config.experiment import load_recipe
+from stages.config.pipeline import PARAMS
+from stages.inference.cost import workload
+from stages.model import augment, fit, heatmap, hrnet, optimisation
+from stages.model.device import device as own_device
+from stages.model.device import keep_memory
+from stages.model.examples import epoch_batches, step_generator
 from stages.model.predict import Batches, predict
 from tests.bench.data import RECIPES, cut_examples, photographs
 from tests.bench.measure import Figure, Missing, seconds, timed
@@ -43,7 +47,7 @@ def a_batch(n: int, size: int) -> tuple[Tensor, Tensor]:
 
 def on_cpu(recipes: dict | None = None, size: int = SIZE, batch: int = 8, repeats: int = 5) -> list[Figure]:
     """A step of training by each recipe, and inference; both beside the network as torch runs it untuned."""
-    recipes = recipes or {name: params.recipe(name, "wflw", *SECTIONS) for name in RECIPES}
+    recipes = recipes or {name: load_recipe(name, "wflw", *SECTIONS) for name in RECIPES}
     images, maps = a_batch(batch, size)
     how = f"{size}×{size}, batch {batch}, {torch.get_num_threads()} cores"
 
@@ -60,12 +64,12 @@ def on_cpu(recipes: dict | None = None, size: int = SIZE, batch: int = 8, repeat
         model.eval()
         plain_inference = seconds(lambda: model(images), max(2, repeats // 2))
 
-    fit.keep_memory()  # as training does; the plain steps went without
+    keep_memory()  # as training does; the plain steps went without
     images = images.contiguous(memory_format=torch.channels_last)
     figures = []
     for name, recipe in recipes.items():
         model, train = build(recipe).to(memory_format=torch.channels_last), recipe.train
-        optimizer = optimise.optimizer(model, train)
+        optimizer = optimisation.optimizer(model, train)
         taken = seconds(lambda of=(model, optimizer, train): fit.train_step(*of, images, maps), repeats, warmup=2)
         what = f"{how}, {train.precision}, loss {train.loss}"
         figures.append(
@@ -83,8 +87,8 @@ def on_cpu(recipes: dict | None = None, size: int = SIZE, batch: int = 8, repeat
 
 def epoch(recipe=None, faces: int | None = None, photos: int = 8, size: int = 448) -> list[Figure]:
     """The second epoch of a training by `fit`, with validation and checkpoint, on the machine's device."""
-    device = fit.device()
-    recipe = copy(recipe or params.recipe("paper", "wflw", *SECTIONS))
+    device = own_device()
+    recipe = copy(recipe or load_recipe("paper", "wflw", *SECTIONS))
     recipe.train = recipe.train.model_copy(update={"epochs": 2})
     faces = faces or (64 if device.type == "cpu" else 4096)
     inside: list[tuple[float, float]] = []  # from when to when something ran in the network or the optimiser
@@ -153,8 +157,8 @@ def clock(device: torch.device) -> float:
 def faces_by_recipe(device: torch.device | None = None, recipes: dict | None = None, faces: int = 64) -> list[Figure]:
     """From crops to landmarks as evaluate does it, in time a face; each network and input size once."""
     device = device or torch.device("cpu")
-    names = sorted(path.stem for path in (params.PARAMS / "recipes").glob("*.yaml"))
-    recipes = recipes or {name: params.recipe(name, "wflw", "model", "input", "evaluate") for name in names}
+    names = sorted(path.stem for path in (PARAMS / "recipes").glob("*.yaml"))
+    recipes = recipes or {name: load_recipe(name, "wflw", "model", "input", "evaluate") for name in names}
     order = np.arange(LANDMARKS)[::-1].copy()
     found = {}
     for recipe in recipes.values():
@@ -183,7 +187,7 @@ def on_gpu() -> list[Figure | Missing]:
     if not torch.cuda.is_available():
         return [Missing("training and inference on a GPU", "there is none")]
     torch.cuda.reset_peak_memory_stats()
-    figures = throughput(torch.device("cuda"), params.recipe("modern", "wflw", *SECTIONS))
+    figures = throughput(torch.device("cuda"), load_recipe("modern", "wflw", *SECTIONS))
     memory = torch.cuda.max_memory_allocated() / 2**30
     figures.append(Figure("GPU: memory", memory, "GiB", "the most that tensors took, training faces included"))
     return figures + faces_by_recipe(torch.device("cuda"), faces=2048)
@@ -204,16 +208,16 @@ def throughput(
         examples = cut_examples(photographs(Path(folder), photos), recipe, Path(folder) / "train.npy", faces)
         model = build(recipe).to(device, memory_format=torch.channels_last)
         forward, both = flops(model, size, device)
-        optimizer = optimise.optimizer(model, train)
-        average = optimise.Average(model, train.average)
+        optimizer = optimisation.optimizer(model, train)
+        ema = optimisation.ema_model(model, train.ema_decay)
         network = torch.compile(model) if train.compile else model
-        images, maps = examples.batch(np.arange(n), recipe, fit.generator(1, 0, 0), device)
+        images, maps = examples.batch(np.arange(n), recipe, step_generator(1, 0, 0), device)
 
         def whole_step(step: int) -> None:
-            index = fit.batches_of(faces, n, 1, step)[0]
-            seen, targets = examples.batch(index, recipe, fit.generator(1, 0, step), device)
+            index = epoch_batches(faces, n, 1, step)[0]
+            seen, targets = examples.batch(index, recipe, step_generator(1, 0, step), device)
             fit.train_step(network, optimizer, train, seen, targets)
-            average.update(model)
+            ema.update_parameters(model)
 
         training = rate(whole_step, n, steps, device)
         training_alone = rate(lambda step: fit.train_step(network, optimizer, train, images, maps), n, steps, device)
@@ -224,7 +228,7 @@ def throughput(
 
         def landmarks(step: int) -> None:
             pixels = examples.faces.pixels(slice(0, n), device)
-            seen = examples.faces.finish(augment.warp(pixels, examples.faces.windows(n), size))
+            seen = examples.faces.normalise(augment.warp(pixels, examples.faces.windows(n), size))
             heatmap.decode(quick(seen.to(precision)))
 
         with torch.inference_mode():

@@ -10,15 +10,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from stages import analyse, params, report
+from stages import evaluate, report
+from stages.config.schemes import load_dataset_scheme
 from stages.data.crops import windows, write_index
 from stages.data.faces import Faces
-from stages.data.sources.demo import render
-from stages.measure.evaluation import evaluate
-from stages.model.displaced import displacements
-from stages.record import write_json
+from stages.data.scheme import write_scheme
+from stages.inference.perturbation import perturbations
+from stages.predictions.table import Made, Predictions, write_predictions
+from stages.sources.demo.render import render
+from stages.system.files import write_json
 from tests.bench.measure import Figure
 
 ROOT = Path(__file__).parents[2]
@@ -28,55 +29,56 @@ CROP = 64  # px; only the gallery's are read
 
 
 def made_up(n: int) -> Faces:
-    """n heads of one shape, moved about, each in a third of the subsets."""
+    """n faces of one shape, scaled and moved, each in a third of the subsets."""
     random = np.random.default_rng(0)
     shape = render(1, "test", 0, 256).landmarks
     landmarks = shape * random.uniform(0.5, 2, (n, 1, 1)) + random.normal(0, 3, (n, len(shape), 2))
     low, high = landmarks.min(1), landmarks.max(1)
     member = random.random((n, len(SUBSETS))) < 1 / 3
-    names = [tuple(name for name, of in zip(SUBSETS, row, strict=True) if of) for row in member]
+    names = [tuple(name for name, chosen in zip(SUBSETS, row, strict=True) if chosen) for row in member]
     ids = [f"face-{i}" for i in range(n)]
     visible = random.random(landmarks.shape[:2]) < 0.9
     return Faces(ids, ["test"] * n, ids, (low + high) / 2, (high - low).max(1), landmarks, visible, names)
 
 
 def lay_out(faces: Faces) -> None:
-    """The project's parameters and the faces' crops, in the working directory."""
+    """The project's parameters and code, and the faces' crops, in the working directory."""
     Path("params").mkdir()
-    for name in ("dvc.yaml", "stages", "params/datasets", "params/recipes"):
+    Path("models").mkdir()
+    for name in ("dvc.yaml", "stages", "models/random", "params/datasets", "params/recipes", "params/schemes"):
         Path(name).symlink_to(ROOT / name)
-    listed = {f"demo-{recipe}": {"dataset": "demo", "recipe": recipe} for recipe in RECIPES}
-    content = {"datasets": ["demo"], "experiments": listed, "crossings": {}}
+    experiments = {f"demo-{recipe}": {"dataset": "demo", "recipe": recipe, "init": "random"} for recipe in RECIPES}
+    content = {"datasets": {"demo": {"source": "stages/sources/demo"}}, "experiments": experiments}
     Path("params/pipeline.yaml").write_text(json.dumps(content))  # JSON is YAML too
+    write_scheme(load_dataset_scheme("wflw", "inter_ocular", "demo"), "demo")
     crops = Path("data/crops/demo")
     crops.mkdir(parents=True)
-    np.save(crops / "test.npy", np.zeros((len(faces), CROP, CROP, 3), np.uint8))
-    write_index(crops / "test.parquet", faces, windows(faces, CROP, 2.1875))
+    for split in ("train", "test"):
+        np.save(crops / f"{split}.npy", np.zeros((len(faces), CROP, CROP, 3), np.uint8))
+        write_index(crops / f"{split}.parquet", faces, windows(faces, CROP, 2.1875))
 
 
-def measure_and_analyse(name: str, recipe: str, faces: Faces, seed: int) -> None:
-    """What evaluate does after the last prediction, then the stage analyse."""
-    random, of = np.random.default_rng(seed), params.dataset("demo", "normalisers").normalisers
+def write_random_predictions(name: str, faces: Faces, seed: int) -> None:
+    """What the train and predict stages leave of an experiment."""
+    random = np.random.default_rng(seed)
 
-    def wrong() -> np.ndarray:
+    def points() -> np.ndarray:
         return faces.landmarks + random.standard_t(3, faces.landmarks.shape) * faces.side[:, None, None] / 60
 
-    scores = random.random(faces.landmarks.shape[:2])
-    off = {name: wrong() for name, *_ in displacements()}
-    result = evaluate(faces, wrong(), scores, of.definitions(), of.official, displaced=off)
-    Path("data/predictions").mkdir(exist_ok=True)
-    pq.write_table(result.predictions(), f"data/predictions/{name}.parquet")
-    folder = Path("reports/experiments") / name
-    write_json(folder / "metrics.json", result.metrics(result))
-    result.ced().to_csv(folder / "ced.csv", index=False, float_format="%.6f")
-    hashes = dict.fromkeys(("data", "params", "code", "model"), "0" * 32)
-    write_json(folder / "provenance.json", {
-        "experiment": name, "dataset": "demo", "recipe": recipe, "protocol": "exact", "normaliser": of.official,
-        "run": None, "fingerprint": "0" * 32, "hashes": hashes, "outside_crop": 0.0,
-        "environment": {"lock": "0", "cpu": "", "threads": 1, "isa": ""},
-        "training": {"epochs": 1, "input_px": 128, "seed": 1, "device": "cpu"},
+    made = Made(
+        dataset="demo", landmarks=list(range(98)), protocol="exact", flip_test=False, batch=32, input_px=128, box=1.25,
+        model="0" * 32, cost={"parameters": 1, "megabytes": 1.0, "gflops": 1.0}, workload="none",
+    )  # fmt: skip
+    scores, perturbed = random.random(faces.landmarks.shape[:2]), {name: points() for name, *_ in perturbations()}
+    write_predictions(
+        Path("data/predictions") / f"{name}.parquet", Predictions(faces, points(), scores, perturbed, made)
+    )
+    folder = Path("data/training") / name
+    write_json(folder / "training.json", {
+        "epochs": 1, "seed": seed, "checkpoint": {"epoch": 1}, "lock": "0", "cpu": "", "threads": 1, "isa": "",
+        "device": "cpu", "processes": 1,
     })  # fmt: skip
-    analyse.main(name)
+    (folder / "history.csv").write_text("epoch,train/loss,lr,val/nme\n1,0.1,0.01,5.0\n2,0.1,0.01,5.0\n")
 
 
 def whole_report(n: int) -> tuple[float, float]:
@@ -87,9 +89,11 @@ def whole_report(n: int) -> tuple[float, float]:
         try:
             os.chdir(folder)
             lay_out(faces)
-            began = time.perf_counter()
             for seed, recipe in enumerate(RECIPES):
-                measure_and_analyse(f"demo-{recipe}", recipe, faces, seed)
+                write_random_predictions(f"demo-{recipe}", faces, seed)
+            began = time.perf_counter()
+            for recipe in RECIPES:
+                evaluate.main(f"demo-{recipe}")
             report.main()
             took = time.perf_counter() - began
         finally:

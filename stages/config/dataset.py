@@ -1,0 +1,151 @@
+"""Sections of params/datasets/*.yaml, one model each."""
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from stages.config.section import Name, Section, Sha256
+
+
+def _not_test(name: str) -> str:
+    if name == "test":
+        raise ValueError("a subset cannot be named test, which is the whole test split")
+    return name
+
+
+Subset = Annotated[Name, AfterValidator(_not_test)]
+T = TypeVar("T")
+Subsets = dict[Subset, T]
+
+
+class About(Section):
+    """What a reader of the report wants to know about the data."""
+
+    title: str
+    licence: str
+    citation: str
+    homepage: str
+    obtain: str  # how a person gets it; shown where the files are missing
+    share_pictures: bool  # False: no picture of its faces ever goes into git
+
+
+class DemoForm(Section):
+    """Faces drawn by this project."""
+
+    seed: int
+    train: Annotated[int, Field(ge=0)]
+    test: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=64, le=1024)]  # px
+    landmarks: list[Annotated[int, Field(ge=0, lt=98)]] | None = None  # those kept of the 98 drawn; null: all
+
+
+class CsvForm(Section):
+    """HRNet's CSV files; paths are relative to the root. A subset is a CSV file whose rows are rows of test."""
+
+    images: str  # the folder that image names start from, here and below
+    train: str | None
+    test: str
+    subsets: Subsets[str] = {}
+
+
+class ListsForm(Section):
+    """WFLW's own lists; a subset is an attribute flag of the list, or a list whose rows are rows of test."""
+
+    images: str
+    train: str | None
+    test: str
+    attributes: list[Subset]  # names of the flags that a list with rectangles has, in their order
+    subsets: Subsets[str] = {}
+
+
+class PtsForm(Section):
+    """300W's own form: a .pts file beside every image. A split is some folders, a subset some of test's folders."""
+
+    images: str
+    train: list[str]
+    test: Annotated[list[str], Field(min_length=1)]
+    subsets: Subsets[list[str]] = {}
+
+
+class MatForm(Section):
+    """COFW's own form: MATLAB v7.3 files that hold images and landmarks."""
+
+    train: str | None
+    test: str
+
+
+class Counts(Section):
+    """The published numbers of faces, checked by fetch; what is not named is not checked."""
+
+    train: int | None = None
+    test: int | None = None
+    subsets: Subsets[int] = {}
+
+
+class Source(Section):
+    """What the dataset's files are. Where they are is said by params/pipeline.yaml."""
+
+    url: Annotated[str, Field(pattern="^https?://")] | None = None  # of an archive; downloaded once by obtain
+    sha256: Sha256 | None = None  # of that archive
+    folder: str | None = None  # of evaluate --data ROOT: used where ROOT itself does not hold the files
+    partial: bool = False  # True: part of the data on purpose, so counts that differ are a warning
+    instead: str | None = None  # a dataset whose test files the same folder may hold: evaluate --data uses them then
+    form: Literal["demo", "csv", "lists", "pts", "mat"]  # which of the sections below is read
+    demo: DemoForm | None = None
+    csv: CsvForm | None = None
+    lists: ListsForm | None = None
+    pts: PtsForm | None = None
+    mat: MatForm | None = None
+    counts: Counts = Counts()
+    # What the annotations call the centre of the image's first pixel, in x and in y: 1 where they count from 1. Crops
+    # are cut so that landmarks and pixels agree; if they do not, a mirrored face is off in the other direction.
+    origin: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    # protocol paper: whether its loader's shrinking of big images stretched their contrast too, as it did to the sets
+    # read from CSV (floats by then) and not to COFW (still bytes)
+    shrink_stretches: bool = True
+
+    @model_validator(mode="after")
+    def _form_is_described(self) -> "Source":
+        if getattr(self, self.form) is None:
+            raise ValueError(f"form is {self.form}, so a section source.{self.form} is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _a_url_is_pinned(self) -> "Source":
+        if self.url and not self.sha256:
+            raise ValueError("sha256 is needed with url, so that everyone gets the same file")
+        return self
+
+    @property
+    def files(self) -> "DemoForm | CsvForm | ListsForm | PtsForm | MatForm":
+        """The section of the form in use."""
+        return getattr(self, self.form)
+
+
+class Landmarks(Section):
+    scheme: Name  # a file of params/schemes
+    normaliser: Literal["inter_ocular", "inter_pupil", "box_side"]  # the official one, of those the scheme defines
+
+
+class Crops(Section):
+    """What preprocess cuts. 256 px at 1.25 boxes is what the network reads; 448 px at 2.1875 boxes has its scale."""
+
+    size: Annotated[int, Field(ge=32, le=2048)]  # px
+    context: Annotated[float, Field(ge=1)]  # the crop's side in sides of the face box
+    val_share: Annotated[float, Field(ge=0, lt=1)]  # of the training images, chosen by a hash of their content
+
+
+DATASET: dict[str, type[Section]] = {"about": About, "source": Source, "landmarks": Landmarks, "crops": Crops}
+
+
+class Dataset:
+    """The sections of a dataset that were asked for, as attributes."""
+
+    about: About
+    source: Source
+    landmarks: Landmarks
+    crops: Crops
+
+    def __init__(self, name: str, **sections: Section):
+        self.name = name
+        self.__dict__.update(sections)

@@ -1,0 +1,162 @@
+"""An experiment, loaded once: its dataset, recipe and initial weights, and where everything about it is kept.
+
+A stage loads the sections that it reads and no others (`load_experiment("demo-quick", "input", "evaluate")`), so that
+what `dvc.yaml` declares for it is what it reads.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.config.dataset import DATASET, Dataset
+from stages.config.pipeline import PARAMS, read_pipeline
+from stages.config.reading import did_you_mean, parameter_file, read_yaml, validate_sections
+from stages.config.recipe import RECIPE, Recipe
+from stages.system.errors import InputError, refuse
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model measured on a dataset's test faces: an experiment, or a cross-dataset evaluation of one.
+
+    name: of the experiment or of the cross-dataset evaluation. dataset: whose test faces are measured. model_name: the
+    experiment whose model it is; trained_on: its dataset. parameters: all of the dataset's (that it is trained on) and
+    the recipe's as plain values, to identify the experiment, not to act on.
+    """
+
+    name: str
+    dataset: str
+    model_name: str
+    trained_on: str
+    recipe_name: str
+    init: str
+    recipe: Recipe
+    parameters: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return "experiment" if self.name == self.model_name else "cross_dataset"
+
+    @property
+    def crops(self) -> Path:
+        return Path("data/crops") / self.dataset
+
+    @property
+    def initial_weights(self) -> Path:
+        return Path("models") / self.init
+
+    @property
+    def model(self) -> Path:
+        return Path("models") / self.model_name
+
+    @property
+    def training(self) -> Path:
+        """The history of its training, and the machine."""
+        return Path("data/training") / self.model_name
+
+    @property
+    def predictions(self) -> Path:
+        return Path("data/predictions") / f"{self.name}.parquet"
+
+    @property
+    def report(self) -> Path:
+        """What a person reads about it, tracked by git."""
+        return Path("reports/experiments") / self.name
+
+    @property
+    def galleries(self) -> Path:
+        """Pictures of its test faces, tracked by DVC."""
+        return Path("data/galleries") / self.name
+
+
+def load_experiment(name: str, *sections: str) -> Experiment:
+    """The experiment or cross-dataset evaluation `name` of params/pipeline.yaml, with these sections of its recipe.
+
+    Raises `InputError` where it is not listed, and for every unknown or wrong parameter of its files.
+    """
+    pipeline = read_pipeline()
+    cross = pipeline.cross_dataset.get(name)
+    model_name = cross.experiment if cross else name
+    if model_name not in pipeline.experiments:
+        known = [*pipeline.experiments, *pipeline.cross_dataset]
+        raise InputError(
+            f"there is no experiment {name!r} in {PARAMS}/pipeline.yaml.{did_you_mean(name, known)} "
+            f"Known: {', '.join(known) or 'none'}."
+        )
+    listed = pipeline.experiments[model_name]
+    recipe = _read_recipe(listed.recipe, listed.dataset)
+    parameters = {
+        "dataset": {key: section.model_dump() for key, section in _read_dataset(listed.dataset).items()},
+        "recipe": {key: section.model_dump() for key, section in recipe.items()},
+    }
+    return Experiment(
+        name=name,
+        dataset=cross.dataset if cross else listed.dataset,
+        model_name=model_name,
+        trained_on=listed.dataset,
+        recipe_name=listed.recipe,
+        init=listed.init,
+        recipe=Recipe(**{section: recipe[section] for section in sections}),
+        parameters=parameters,
+    )
+
+
+def load_dataset(name: str, *sections: str) -> Dataset:
+    """The named sections of params/datasets/<name>.yaml. Raises `InputError` for every unknown or wrong parameter."""
+    content = _read_dataset(name)
+    return Dataset(name, **{section: content[section] for section in sections})
+
+
+def dataset_location(name: str) -> Path:
+    """Where params/pipeline.yaml says that a dataset's files are. Raises `InputError` where it is not listed."""
+    listed = read_pipeline().datasets
+    if name not in listed:
+        raise InputError(
+            f"dataset {name!r} is not listed under datasets in {PARAMS}/pipeline.yaml.{did_you_mean(name, listed)} "
+            f"Known: {', '.join(listed) or 'none'}. Add a line such as {name}: {{source: data/{name}}}"
+        )
+    return Path(listed[name].source)
+
+
+def load_recipe(name: str, dataset: str, *sections: str) -> Recipe:
+    """The named sections of params/recipes/<name>.yaml, as they are for this dataset."""
+    content = _read_recipe(name, dataset)
+    return Recipe(**{section: content[section] for section in sections})
+
+
+def _read_dataset(name: str) -> dict:
+    path = parameter_file(PARAMS / "datasets", name)
+    return validate_sections(DATASET, read_yaml(path), path)
+
+
+def _read_recipe(name: str, dataset: str) -> dict:
+    path = parameter_file(PARAMS / "recipes", name)
+    content = read_yaml(path)
+    _specialise(content, dataset, path)
+    sections = validate_sections(RECIPE, content, path)
+    if sections["evaluate"].protocol == "paper":
+        published = {"size": 256, "box": 1.25}
+        values = {key: getattr(sections["input"], key) for key in published}
+        faults = [
+            f"input.{key} is {value}, and protocol paper has {published[key]}"
+            for key, value in values.items()
+            if value != published[key]
+        ]
+        refuse(faults, str(path), "Change input, or set evaluate.protocol to exact.")
+    return sections
+
+
+def _specialise(content: dict[str, Any], dataset: str, path: Path) -> None:
+    """Apply a recipe's section `datasets` (what differs for one dataset); refuse what could never apply."""
+    special, faults = content.pop("datasets", None) or {}, []
+    if not isinstance(special, dict) or not all(isinstance(values, dict) for values in special.values()):
+        raise InputError(f"{path}: datasets holds, for a dataset's name, sections as the recipe has them.")
+    for name, sections in special.items():
+        if not (PARAMS / "datasets" / f"{name}.yaml").is_file():
+            faults.append(f"datasets.{name}: there is no such dataset")
+        for section, values in sections.items():
+            if not isinstance(values, dict) or not isinstance(content.get(section), dict):
+                faults.append(f"datasets.{name}.{section}: unknown section, or one without keys")
+            elif name == dataset:
+                content[section] = content[section] | values
+    refuse(faults, str(path), f"Its sections are {', '.join(RECIPE)}; the datasets are those of params/datasets.")

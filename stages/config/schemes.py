@@ -1,0 +1,68 @@
+"""Landmark schemes (params/schemes) and which landmarks of two of them correspond (params/correspondence.yaml)."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from stages.config.pipeline import PARAMS
+from stages.config.reading import parameter_file, read_yaml, validate
+from stages.config.section import Section
+from stages.data.scheme import DatasetScheme, Pair, Scheme
+from stages.system.errors import InputError, refuse
+
+
+class Correspondence(Section):
+    """Landmarks of two schemes that are the same point of the face: pairs of 0-based indices, in the schemes' order."""
+
+    schemes: Annotated[list[str], Field(min_length=2, max_length=2)]
+    pairs: list[Pair]
+
+    @model_validator(mode="after")
+    def _indices_are_unique(self) -> "Correspondence":
+        for side, scheme in enumerate(self.schemes):
+            indices = [pair[side] for pair in self.pairs]
+            duplicated = sorted({i for i in indices if indices.count(i) > 1})
+            if duplicated:
+                raise ValueError(f"landmarks {duplicated} of {scheme} are duplicated")
+        return self
+
+
+class Correspondences(Section):
+    correspondences: list[Correspondence]
+
+
+def load_scheme(name: str) -> Scheme:
+    """Raises `InputError` naming the file and the key that is wrong."""
+    path = parameter_file(PARAMS / "schemes", name)
+    return validate(Scheme, read_yaml(path), path)
+
+
+def load_dataset_scheme(scheme: str, normaliser: str, dataset: str) -> DatasetScheme:
+    """A dataset's scheme with its official normaliser. Raises `InputError` where the scheme does not define it."""
+    content = load_scheme(scheme).model_dump() | {"scheme": scheme, "normaliser": normaliser}
+    return validate(DatasetScheme, content, PARAMS / "datasets" / f"{dataset}.yaml")
+
+
+def corresponding_landmarks(one: DatasetScheme, other: DatasetScheme) -> list[tuple[int, int]]:
+    """The landmarks that two schemes have in common, as pairs of indices in `one` and in `other`, sorted by `other`.
+
+    Raises `InputError` where params/correspondence.yaml does not relate the two, or names landmarks they do not have.
+    """
+    if one.scheme == other.scheme:
+        return [(i, i) for i in range(one.count)]
+    path = PARAMS / "correspondence.yaml"
+    for entry in validate(Correspondences, read_yaml(path), path).correspondences:
+        if set(entry.schemes) != {one.scheme, other.scheme}:
+            continue
+        step = 1 if entry.schemes == [one.scheme, other.scheme] else -1
+        pairs = [tuple(pair[::step]) for pair in entry.pairs]
+        faults = [
+            f"{one.scheme} and {other.scheme}: landmarks {outside} do not exist in {scheme.scheme}"
+            for side, scheme in enumerate((one, other))
+            if (outside := sorted({pair[side] for pair in pairs if not 0 <= pair[side] < scheme.count}))
+        ]
+        refuse(faults, str(path), "Landmarks are counted from 0.")
+        return sorted(pairs, key=lambda pair: pair[1])
+    raise InputError(
+        f"{path}: it does not say which landmarks of {one.scheme} and {other.scheme} correspond. Add them there."
+    )

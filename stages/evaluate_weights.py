@@ -1,0 +1,182 @@
+"""Measure a file of weights on a dataset's test faces, without a pipeline.
+
+    python -m stages.evaluate --dataset wflw --weights HR18-WFLW.pth --protocol paper --out results/hr18-wflw
+
+Reads the dataset's test files alone; writes OUT/metrics.json and OUT/predictions.parquet as the pipeline does, and
+prints the figures with the published ones beside them. A released file is an HRNetV2-W18 whose input is that of its
+training: 256 px, 1.25 face boxes, contrast stretched. A folder models/<experiment> describes its own input.
+"""
+
+import argparse
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from pydantic import TypeAdapter
+from tqdm import tqdm
+
+from stages.config.experiment import dataset_location, load_dataset
+from stages.config.pipeline import read_pipeline
+from stages.config.schemes import load_dataset_scheme
+from stages.data import crops
+from stages.data.faces import Faces
+from stages.data.scheme import DatasetScheme
+from stages.inference.cost import cost, workload
+from stages.inference.protocol import predict_from_crops, predict_from_images
+from stages.metrics.evaluation import evaluate
+from stages.metrics.schema import Metrics
+from stages.model import checkpoint
+from stages.model.checkpoint import ModelInput
+from stages.model.device import device
+from stages.model.hrnet import HRNet
+from stages.predictions.table import Made, Predictions, write_predictions
+from stages.reporting.published import Measured, comparison_table, published
+from stages.reporting.tables import markdown_table, number
+from stages.sources import checks, readers
+from stages.sources.images.checksums import image_checksums
+from stages.sources.images.reading import read_image
+from stages.system import errors
+from stages.system.files import digest, write_json
+
+RELEASED = ModelInput(size=256, box=1.25, stretch=True)  # of the published training
+BATCH = 32  # faces
+FIGURES = {"nme": "NME", "fr_0.08": "FR@8", "fr_0.10": "FR@10", "auc_0.08": "AUC@8", "auc_0.10": "AUC@10"}
+
+
+def read_weights(path: Path, landmarks: int) -> tuple[HRNet, ModelInput]:
+    """The model of a released file or of a folder of ours, and its input.
+
+    Raises `InputError` where it cannot be read, is another network, or has another number of landmarks.
+    """
+    ours = path.name == checkpoint.WEIGHTS and path.with_name(checkpoint.DESCRIPTION).is_file()
+    folder = path.parent if ours else path
+    if not folder.is_dir():
+        model = HRNet(landmarks)
+        checkpoint.load_into(model, checkpoint.read_state_dict(path), path=path, part="all")
+        return model.eval(), RELEASED
+    model, description = checkpoint.load(folder)
+    if model.landmarks != landmarks:
+        raise errors.InputError(f"{folder}: its model has {model.landmarks} landmarks, and the dataset {landmarks}.")
+    return model, checkpoint.input_of(description)
+
+
+def read_test(dataset, scheme: DatasetScheme, location: Path, out: Path) -> tuple[Faces, Path]:
+    """The test faces and the folder of their images; `out` is where a source that makes its images puts them.
+
+    A number of faces that differs from the published one is reported, not refused: a sample may be measured too.
+    """
+    name, source = dataset.name, dataset.source.model_copy(update={"partial": True})
+    with readers.opened(source, location, out) as folder:
+        readers.require_files(name, dataset.about, source, folder, ("test",))
+        faces, faults = readers.read(name, source, scheme.count, folder, out, ("test",))
+    images = out / "images" if (out / "images").is_dir() else folder / source.files.images
+    faults += image_checksums(images, faces.image)[1] + checks.normaliser_faults(faces, scheme)
+    errors.refuse(faults, f"the test faces of {name}", "Fix these, then run the same command again.")
+    for fault in checks.count_faults(faces, source.counts, ("test",)):
+        print(f"warning: {name}: {fault}", file=sys.stderr)
+    return faces, images
+
+
+def choose_dataset(name: str, root: Path | None) -> str:
+    """The dataset that is measured: `name`, or the one whose test files its folder holds instead."""
+    source = load_dataset(name, "source").source
+    if source.instead is None or root is None:
+        return name
+
+    def complete(dataset: str) -> bool:
+        source = load_dataset(dataset, "source").source
+        folder = readers.locate(source, root)
+        files = readers.annotations(source, folder, ("test",))
+        return bool(files) and all((folder / file).is_file() for file in files)
+
+    if complete(name) or not complete(source.instead):
+        return name
+    print(f"warning: {root} holds the test files of {source.instead}, not of {name}", file=sys.stderr)
+    return source.instead
+
+
+def predict_in_blocks(
+    model: HRNet, images: Path, faces: Faces, cut, model_input: ModelInput, origin: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, K, 2) in image px and scores (N, K) from the crops that preprocess would make; `cut`: its section.
+
+    Some batches at a time, since all crops of a benchmark are gigabytes.
+    """
+    to_image, parts = crops.windows(faces, cut.size, cut.context), []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def crop(row: int) -> np.ndarray:
+            window = crops.in_pixels(to_image[row], origin)
+            return crops.cut(read_image(images / faces.image[row]), window, cut.size)
+
+        for start in tqdm(range(0, len(faces), 8 * BATCH), "predict", mininterval=1, disable=None):
+            rows = np.arange(start, min(start + 8 * BATCH, len(faces)))
+            block = crops.Crops(np.stack(list(pool.map(crop, rows))), faces.where(rows), to_image[rows])
+            options = {"batch": BATCH, "flip_order": None, "perturbed": False}
+            parts.append(predict_from_crops(model, block, model_input, **options)[:2])
+    points, scores = zip(*parts, strict=True)
+    return np.concatenate(points), np.concatenate(scores)
+
+
+def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -> None:
+    folder = Path(root).expanduser() if root else None
+    name = choose_dataset(name, folder)
+    dataset = load_dataset(name, "about", "source", "landmarks", "crops")
+    scheme = load_dataset_scheme(dataset.landmarks.scheme, dataset.landmarks.normaliser, name)
+    model, model_input = read_weights(weights, scheme.count)
+    if protocol == "paper" and (model_input.size, model_input.box) != (RELEASED.size, RELEASED.box):
+        raise errors.InputError(
+            f"{weights}: its model reads {model_input.size} px of {model_input.box:g} face boxes, and protocol paper "
+            f"reads {RELEASED.size} px of {RELEASED.box:g}. Measure it with --protocol exact."
+        )
+    model = model.to(device())
+    if folder is None:
+        folder = dataset_location(name) if name in read_pipeline().datasets else Path("data")
+    location = readers.locate(dataset.source, folder)
+    with TemporaryDirectory() as made:
+        faces, images = read_test(dataset, scheme, location, Path(made))
+        # the published training used the annotations as positions in the image as they are, ours does not
+        origin = 0.0 if model_input is RELEASED else dataset.source.origin
+        if protocol == "paper":
+            points, scores, _ = predict_from_images(
+                model, lambda image: read_image(images / image), faces, origin=origin,
+                shrink_stretches=dataset.source.shrink_stretches, batch=BATCH, perturbed=False,
+                progress=lambda steps: tqdm(steps, "predict", mininterval=1, disable=None),
+            )  # fmt: skip
+        else:
+            points, scores = predict_in_blocks(model, images, faces, dataset.crops, model_input, origin)
+    file = weights / checkpoint.WEIGHTS if weights.is_dir() else weights
+    predictions = Predictions(faces, points, scores, made=Made(
+        dataset=name, landmarks=list(range(scheme.count)), protocol=protocol, flip_test=False, batch=BATCH,
+        input_px=model_input.size, box=model_input.box, model=digest(file, "md5"), cost=cost(model, model_input.size),
+        workload=workload(model.config, model_input.size, False),
+    ))  # fmt: skip
+    evaluation = evaluate(predictions, scheme)
+    metrics = evaluation.metrics()
+    write_predictions(out / "predictions.parquet", predictions, evaluation.nme_columns())
+    write_json(out / "metrics.json", metrics)
+
+    print(f"{weights} on {dataset.about.title}, protocol {protocol}; percent, normaliser {scheme.normaliser}\n")
+    rows = [(subset, entry["n"], *(number(entry[key], 2) for key in FIGURES)) for subset, entry in metrics.items()]
+    print(markdown_table(("subset", "n", *FIGURES.values()), rows))
+    typed = TypeAdapter(dict[str, Metrics]).validate_python(metrics)
+    counts = {"test": dataset.source.counts.test, **dataset.source.counts.subsets}
+    measured = Measured(weights.name, "here", typed, counts)
+    print(comparison_table([measured], published(name), scheme.normaliser))
+    print(f"{out}: metrics.json, predictions.parquet")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="a name in params/datasets/, whose test faces are measured")
+    parser.add_argument(
+        "--weights", required=True, type=Path, help="a released .pth, a .safetensors, or a folder models/<experiment>"
+    )
+    parser.add_argument("--protocol", choices=("exact", "paper"), default="exact", help="paper: the published one")
+    parser.add_argument("--out", required=True, type=Path, help="the folder for metrics.json and predictions.parquet")
+    parser.add_argument("--data", help="the folder or archive of the dataset's files, if not where the pipeline says")
+    given = parser.parse_args()
+    errors.run(lambda: main(given.dataset, given.weights, given.protocol, given.out, given.data))

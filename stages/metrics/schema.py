@@ -1,0 +1,169 @@
+"""The JSON files under reports/experiments/<name>/, one model each. Unknown keys are ignored.
+
+Figures are percentages. A value that is not finite (a face without a prediction) is null in JSON and None here.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Error = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # an NME in percent, which may exceed 100
+
+
+class Metrics(BaseModel):
+    """One subset's entry of metrics.json; what its n does not define is None."""
+
+    n: Annotated[int, Field(ge=0)]
+    nme: Error | None
+    nme_ci95: tuple[Error, Error] | None
+    fr_008: Percent | None = Field(alias="fr_0.08")
+    fr_008_ci95: tuple[Percent, Percent] | None = Field(alias="fr_0.08_ci95")
+    fr_010: Percent | None = Field(alias="fr_0.10")
+    fr_010_ci95: tuple[Percent, Percent] | None = Field(alias="fr_0.10_ci95")
+    auc_008: Percent | None = Field(alias="auc_0.08")
+    auc_008_ci95: tuple[Percent, Percent] | None = Field(alias="auc_0.08_ci95")
+    auc_010: Percent | None = Field(alias="auc_0.10")
+    auc_010_ci95: tuple[Percent, Percent] | None = Field(alias="auc_0.10_ci95")
+    nme_mean_shape: Error | None = None  # the mean-shape baseline
+
+
+class Hashes(BaseModel):
+    data: str
+    params: str
+    code: str
+    init: str
+    model: str
+
+
+class Environment(BaseModel):
+    """The machine and the packages of one stage."""
+
+    lock: str
+    cpu: str
+    threads: int
+    isa: str
+
+
+class Checkpoint(BaseModel):
+    """The epoch that was kept, and its NME on val where there is one."""
+
+    epoch: int
+    val_nme: Error | None = Field(None, alias="val/nme")
+
+
+class Training(Environment):
+    """training.json."""
+
+    epochs: int
+    seed: int
+    checkpoint: Checkpoint
+    device: str
+    processes: int
+
+
+class Cost(BaseModel):
+    """What a model costs: gflops of one face, a multiplication and an addition being two."""
+
+    parameters: int
+    megabytes: float
+    gflops: float
+
+
+class Provenance(BaseModel):
+    """provenance.json: what a result was made of, and where."""
+
+    name: str
+    kind: Literal["experiment", "cross_dataset"]
+    experiment: str  # whose model
+    dataset: str
+    trained_on: str
+    recipe: str
+    init: str
+    protocol: str
+    normaliser: str
+    landmarks: list[int]  # those of the dataset that were predicted …
+    landmark_count: int  # … of so many
+    run: str | None  # the MLflow run's name
+    fingerprint: str
+    series: str | None  # a hash of all parameters but the seed
+    hashes: Hashes
+    environment: Environment
+    input_px: int
+    outside_input: Share  # of the test landmarks, outside the model's input
+    cost: Cost
+    workload: str  # what is computed for a face, by which its time is looked up
+
+
+class Mean(BaseModel):
+    """A mean error and its interval."""
+
+    nme: Error | None
+    ci95: tuple[Error, Error] | None
+
+
+class Bin(Mean):
+    """The n faces between two values of a condition."""
+
+    low: float
+    high: float | None  # None: no limit
+    n: int
+
+
+class Averages(BaseModel):
+    """By one normaliser; see breakdown.averages."""
+
+    faces: Error | None
+    visible: Error | None
+    pooled: Error | None
+
+
+class ReliabilityBin(BaseModel):
+    n: int
+    score: float
+    error: Error | None
+    median: Error | None
+
+
+class Calibration(BaseModel):
+    rank_correlation_faces: float | None
+    rank_correlation_landmarks: float | None
+    reliability: list[ReliabilityBin]
+    rejected: list[Share]  # of the faces, lowest confidence first …
+    nme_left: list[Error | None]  # … and the NME of the others
+    nme_left_at_best: list[Error | None]  # the same, worst faces first
+
+
+class Perturbation(Mean):
+    by: int  # percent of the box's side
+
+
+class Robustness(BaseModel):
+    shift: list[Perturbation]
+    scale: list[Perturbation]
+    mean: Mean  # over all perturbations of the face box
+
+
+class OutsideInput(BaseModel):
+    landmarks: Share
+    faces: int
+    nme: Error | None
+
+
+class Details(BaseModel):
+    """details.json: the error analysis of the whole test split; landmarks and groups are those that were predicted."""
+
+    n: int
+    normaliser: str
+    without_prediction: list[str]
+    averages: dict[str, Averages]  # by normaliser
+    percentiles: dict[str, dict[str, Error | None]]  # per subset
+    landmarks: list[Error | None]  # (K,)
+    mean_face: list[tuple[float, float]]  # (K, 2) from the centre of the face box, in its sides
+    groups: dict[str, Mean]
+    group_sizes: dict[str, int]
+    conditions: dict[str, list[Bin]]  # by yaw (degrees), side (px) and visible (share of the landmarks)
+    robustness: Robustness | None
+    calibration: Calibration
+    outside_input: OutsideInput

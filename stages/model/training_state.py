@@ -1,0 +1,67 @@
+"""The state of a training between two steps, and its checkpoint for resuming."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from stages.model import distributed
+from stages.system.errors import InputError
+from stages.system.files import atomic
+
+
+@dataclass
+class TrainingState:
+    """Everything that the next step depends on, besides the parameters and the data."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: AveragedModel | None
+    epoch: int = 0  # epochs finished
+    step: int = 0  # steps finished in the current epoch
+    losses: Tensor = field(default_factory=lambda: torch.zeros(0))  # of the epoch's steps, this process's part
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, object] = field(default_factory=dict)  # epoch, nme, model
+
+    @property
+    def result(self) -> nn.Module:
+        """The model that is validated and kept: the EMA if there is one."""
+        return self.ema.module if self.ema else self.model
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all; call `all_reduce_losses` first, as only rank 0 writes."""
+        if distributed.rank() == 0:
+            content = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "ema": self.ema.state_dict() if self.ema else None,
+                "progress": {"epoch": self.epoch, "step": self.step, "history": self.history},
+                "losses": self.losses,
+                "best": self.best,
+            }
+            with atomic(path) as temporary:
+                torch.save(content, temporary)
+
+    def load(self, path: Path) -> None:
+        """Restore a checkpoint, in all processes. Raises `InputError` where the file is damaged."""
+        try:
+            first = distributed.rank() == 0
+            content = torch.load(path, map_location="cpu", weights_only=True) if first else None
+            content = distributed.broadcast(content)
+            self.model.load_state_dict(content["model"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            if self.ema:
+                self.ema.load_state_dict(content["ema"])
+        except Exception as error:  # torch raises a dozen types for damaged files
+            raise InputError(f"the checkpoint {path} cannot be read ({error}): delete it to start again.") from error
+        self.epoch, self.step = content["progress"]["epoch"], content["progress"]["step"]
+        self.history, self.best = content["progress"]["history"], content["best"]
+        self.losses = content["losses"] if first else torch.zeros_like(content["losses"])
+
+    def all_reduce_losses(self) -> Tensor:
+        """The losses of the epoch's finished steps over all processes; rank 0 keeps them, the others zeros."""
+        total = distributed.all_reduce(self.losses.clone())
+        self.losses = total.clone() if distributed.rank() == 0 else torch.zeros_like(total)
+        return total[: self.step]

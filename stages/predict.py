@@ -1,0 +1,81 @@
+"""Predict the landmarks of a dataset's test faces with a trained model.
+
+    python -m stages.predict demo-quick
+    python -m stages.predict demo-quick-on-demo-68
+
+Reads models/<experiment> and data/crops/<dataset>/test (under protocol paper the images themselves), writes
+data/predictions/<name>.parquet. It knows networks and images and no metric: `evaluate` measures what is in that table.
+A cross-dataset evaluation predicts the landmarks that the model's scheme and the dataset's have in common, by the
+protocol of its experiment.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.config.experiment import dataset_location, load_dataset, load_experiment
+from stages.config.schemes import corresponding_landmarks
+from stages.data.crops import read_crops
+from stages.data.scheme import DatasetScheme, read_scheme
+from stages.inference.cost import cost, workload
+from stages.inference.protocol import predict_from_crops, predict_from_images
+from stages.model import checkpoint
+from stages.model.device import device
+from stages.predictions.table import Made, Predictions, read_made, write_predictions
+from stages.sources.images.checksums import require_unchanged
+from stages.sources.images.location import images_folder
+from stages.sources.images.reading import read_image
+from stages.system import errors
+from stages.system.files import digest
+
+
+def main(name: str) -> None:
+    experiment = load_experiment(name, "evaluate")
+    source, scheme = load_dataset(experiment.dataset, "source").source, read_scheme(experiment.dataset)
+    test = read_crops(experiment.crops, "test")
+    if not len(test):
+        raise errors.InputError(f"{experiment.crops}: the test split is empty, there is nothing to predict.")
+    model, description = checkpoint.load(experiment.model)
+    model_input, model_scheme = checkpoint.input_of(description), DatasetScheme(**description["scheme"])
+    cross = experiment.kind == "cross_dataset"
+    settings = experiment.recipe.evaluate
+    if cross:  # dvc.yaml cannot name its recipe, so it depends on the experiment's own predictions
+        settings = read_made(Path("data/predictions") / f"{experiment.model_name}.parquet")
+    model_landmarks, landmarks = zip(*corresponding_landmarks(model_scheme, scheme), strict=True)
+
+    options = {"batch": settings.batch, "perturbed": not cross}
+    options["progress"] = lambda steps: tqdm(steps, f"predict {name}", mininterval=1, disable=None)
+    model = model.to(device())
+    if settings.protocol == "paper":
+        images = images_folder(experiment.dataset, source.files, dataset_location(experiment.dataset))
+        require_unchanged(test.faces, images, Path("data/raw") / experiment.dataset)
+        points, scores, perturbed = predict_from_images(
+            model, lambda image: read_image(images / image), test.faces,
+            origin=source.origin, shrink_stretches=source.shrink_stretches, **options,
+        )  # fmt: skip
+    else:
+        flip_order = model_scheme.flip_order() if settings.flip_test else None
+        points, scores, perturbed = predict_from_crops(model, test, model_input, flip_order=flip_order, **options)
+
+    def predicted(values: np.ndarray) -> np.ndarray:
+        return values[:, model_landmarks]
+
+    made = Made(
+        dataset=experiment.dataset, landmarks=list(landmarks), protocol=settings.protocol,
+        flip_test=settings.flip_test, batch=settings.batch, input_px=model_input.size, box=model_input.box,
+        model=digest(experiment.model / checkpoint.WEIGHTS, "md5"), cost=cost(model, model_input.size),
+        workload=workload(model.config, model_input.size, settings.flip_test),
+    )  # fmt: skip
+    perturbed = {name: predicted(values) for name, values in perturbed.items()}
+    predictions = Predictions(test.faces, predicted(points), predicted(scores), perturbed, made)
+    write_predictions(experiment.predictions, predictions)
+    print(f"{experiment.predictions}: {len(test)} faces, {len(landmarks)} of {scheme.count} landmarks")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="an experiment or a cross-dataset evaluation of params/pipeline.yaml")
+    arguments = parser.parse_args()
+    errors.run(lambda: main(arguments.name))

@@ -1,0 +1,187 @@
+"""The page of one set of predictions, reports/pages/<name>.md: an experiment, or a cross-dataset evaluation."""
+
+from collections.abc import Collection, Mapping
+
+from stages.metrics.breakdown import PERCENTILES
+from stages.metrics.results import Result
+from stages.metrics.schema import Averages, Calibration, Details, Metrics
+from stages.reporting.tables import (
+    INFINITE,
+    NOTHING,
+    decimals,
+    markdown_table,
+    nme,
+    number,
+    with_interval,
+)
+
+NORMALISERS = {
+    "inter_ocular": "inter-ocular distance (outer eye corners)", "inter_pupil": "inter-pupil distance (eye centres)",
+    "box_side": "side of the face box", "box_sqrt": "√(w·h) of the landmarks' bounding box",
+    "box_diagonal": "diagonal of the landmarks' bounding box",
+}  # fmt: skip
+FIGURES = {
+    "landmarks": "Error by landmark and group",
+    "conditions": "Error by yaw, size and visibility",
+    "calibration": "Reliability curve and risk–coverage curve",
+    "robustness": "Error by perturbation of the face box",
+    "training": "Training loss, validation NME and learning rate",
+}
+PICTURES = {
+    "faces.jpg": "Random, best and worst faces",
+    "failures.jpg": "The twelve worst faces, and twelve about the median",
+}
+LISTED = 20  # faces without a prediction
+
+AVERAGES = """\
+*Faces*: the mean over a face's landmarks, then over faces. Every face has the same number of landmarks, so this is also
+the mean over all landmarks of all faces. *Visible*: the mean over the visible landmarks of all faces. *Pooled*: the sum
+of all distances over the sum of all normalisers, both in px, so that large faces have more weight. Figures in different
+rows or columns do not compare; published ones are means of faces unless they say otherwise.
+"""
+YAW = """\
+The yaw of the head is estimated from the true landmarks: it is that of the orthographic camera that maps a mean face's
+eyes, nose and mouth to those of the face.
+"""
+VISIBLE = {
+    True: "*Landmarks visible*: the share that the dataset does not mark as occluded.\n",
+    False: "The dataset marks no landmark as occluded, so there is no analysis of occlusion.\n",
+}
+PERTURBED = """\
+In use, boxes come from a face detector; these come from the annotation. Each face's box is shifted in a direction of
+its own and in the opposite one, by 5, 10 and 15 % of its side, or scaled by 10 and 20 % down and up about its centre.
+"""
+CONFIDENCE = """\
+The score of a landmark is the peak of its heat map; the confidence of a face is the mean of its landmarks' scores.
+Spearman ρ has its sign turned: 1 where the confidence ranks the errors perfectly, 0 where the two are unrelated.
+"""
+
+
+def finite(value: float | None, places: int = 2) -> str:
+    """A figure that a face without a prediction makes infinite."""
+    return INFINITE if value is None else number(value, places)
+
+
+def subset_table(metrics: Mapping[str, Metrics], percentiles: Mapping[str, Mapping[str, float | None]]) -> str:
+    rows = []
+    for name, entry in metrics.items():
+        places, levels = decimals(entry.nme_ci95), percentiles.get(name) or {}
+        cells = [finite(levels[str(p)], places) if str(p) in levels else NOTHING for p in PERCENTILES]
+        rows.append((name, entry.n, nme(entry), *cells))
+    return markdown_table(("subset", "n", "NME [95 %]", *(f"P{p}" for p in PERCENTILES)), rows)
+
+
+def normaliser_table(averages: Mapping[str, Averages], official: str) -> str:
+    rows = [
+        (
+            NORMALISERS.get(name, name) + (" (official)" if name == official else ""),
+            *map(finite, (average.faces, average.visible, average.pooled)),
+        )
+        for name, average in averages.items()
+    ]
+    return markdown_table(("normaliser", "faces", "visible", "pooled"), rows)
+
+
+def risk_coverage_table(calibration: Calibration) -> str:
+    rejected = calibration.rejected
+    left = dict(zip(rejected, calibration.nme_left, strict=True))
+    best = dict(zip(rejected, calibration.nme_left_at_best, strict=True))
+    rows = [(f"{100 * (1 - share):.0f} %", finite(left[share]), finite(best[share])) for share in (0.0, 0.05, 0.1)]
+    return markdown_table(("coverage", "rejected: lowest confidence first", "worst first (best possible)"), rows)
+
+
+def introduction(result: Result) -> str:
+    made, details = result.provenance, result.details
+    if result.is_experiment:
+        subject = f"Dataset {made.dataset}, recipe {made.recipe}, protocol {made.protocol}"
+    else:
+        # its training was read where the experiment has results, and so a page
+        model = made.experiment if result.training is None else f"[{made.experiment}]({made.experiment}.md)"
+        subject = (
+            f"Cross-dataset evaluation: the model of {model} (trained on {made.trained_on}) on {made.dataset}, by "
+            f"{len(made.landmarks)} of {made.landmark_count} landmarks,\nprotocol {made.protocol}"
+        )
+    return (
+        f"# {result.name}\n\n{subject}, {details.n} test faces.\n"
+        f"Where no other normaliser is named, figures are percentages of this one: {NORMALISERS[made.normaliser]}.\n"
+        "Brackets are 95 % intervals. All results: [results](../results.md).\n"
+        "`python -m stages.report` makes this page; do not edit it.\n"
+    )
+
+
+def missing_predictions(details: Details) -> str:
+    missing = details.without_prediction
+    if not missing:
+        return ""
+    more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+    subject = "1 face has no prediction and counts" if len(missing) == 1 else (
+        f"{len(missing)} faces have no prediction and count"
+    )  # fmt: skip
+    return f"{subject} as a failure: {', '.join(missing[:LISTED])}{more}.\n"
+
+
+def outside_input(details: Details) -> str:
+    outside = details.outside_input
+    error = f"; their mean error is {finite(outside.nme)} %" if outside.landmarks else ""
+    return (
+        f"{100 * outside.landmarks:.2f} % of the landmarks, of {outside.faces} faces, are outside the model's input"
+        f"{error}.\n"
+    )
+
+
+def training(result: Result) -> str:
+    """The epoch that was kept."""
+    checkpoint, epochs = result.training.checkpoint, result.training.epochs
+    val = "" if checkpoint.val_nme is None else f", with a validation NME of {checkpoint.val_nme:.2f} %"
+    return f"The checkpoint is that of epoch {checkpoint.epoch} of {epochs}{val}.\n"
+
+
+def render(result: Result, figures: Collection[str]) -> str:
+    """The page; figures: the names of those that were drawn of it."""
+    details, calibration, folder = result.details, result.details.calibration, f"../figures/{result.name}"
+    figure = {name: f"![{FIGURES[name]}]({folder}/{name}.png)\n" for name in figures}
+    picture = {
+        name: f"![{caption}](../experiments/{result.name}/pictures/{name})\n"
+        for name, caption in PICTURES.items()
+        if name in result.pictures
+    }
+    parts = [
+        introduction(result),
+        "## Errors\n",
+        subset_table(result.metrics, details.percentiles),
+        "P50 is the median face; 90 % of the faces have an error of at most P90, and so on.\n",
+        "## Normalisers and averages\n",
+        normaliser_table(details.averages, details.normaliser),
+        AVERAGES,
+        "## Error analysis\n",
+        figure["landmarks"],
+    ]
+    if "conditions" in figure:
+        parts += [
+            figure["conditions"],
+            YAW if "yaw" in details.conditions else "",
+            VISIBLE["visible" in details.conditions],
+        ]
+    parts += [outside_input(details), missing_predictions(details)]
+    faces, landmarks = (
+        number(rho, 2) for rho in (calibration.rank_correlation_faces, calibration.rank_correlation_landmarks)
+    )
+    parts += ["## Confidence and error (risk–coverage)\n", figure["calibration"], CONFIDENCE,
+              risk_coverage_table(calibration),
+              f"Spearman ρ (confidence, error): {faces} over faces, {landmarks} over landmarks.\n"]  # fmt: skip
+    if "robustness" in figure:
+        mean = details.robustness.mean
+        perturbed = INFINITE if mean.nme is None else with_interval(mean.nme, mean.ci95)
+        parts += [
+            "## Robustness to perturbed boxes\n",
+            figure["robustness"],
+            PERTURBED,
+            f"NME, perturbed boxes: {perturbed} %; with the boxes as they are {nme(result.metrics['test'])} %.\n",
+        ]
+    if "faces.jpg" in picture:
+        parts += ["## Faces\n", picture["faces.jpg"]]
+    if "failures.jpg" in picture:
+        parts += ["## Failure cases: twelve worst and twelve median faces\n", picture["failures.jpg"]]
+    if "training" in figure:
+        parts += ["## Training\n", figure["training"], training(result)]
+    return "\n".join(part for part in parts if part)

@@ -1,0 +1,110 @@
+"""Cumulative error distributions and training curves, as matplotlib Figures.
+
+`encode` turns a Figure into bytes that are the same whenever it is drawn again, so that git shows a figure as changed
+only where it has. Colours are Okabe and Ito's, which colour-blind readers can distinguish.
+"""
+
+import io
+from collections.abc import Iterable, Mapping
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":")  # redundant with the colour, for print in black and white
+GREY = "#666666"
+
+
+def encode(figure: Figure) -> bytes:
+    """The figure as a PNG without date and program name."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+    return file.getvalue()
+
+
+def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """A (colour, dash) for each name, chosen by the name itself: a new name changes no other unless they collide."""
+    chosen: dict[str, tuple[str, str]] = {}
+    taken: set[int] = set()
+    for name in sorted(set(names)):
+        if len(taken) == len(PALETTE):  # all colours again, with other dashes
+            taken = set()
+        slot = crc32(name.encode()) % len(PALETTE)
+        while slot in taken:
+            slot = (slot + 1) % len(PALETTE)
+        taken.add(slot)
+        chosen[name] = (PALETTE[slot], DASHES[(slot + len(chosen) // len(PALETTE)) % len(DASHES)])
+    return chosen
+
+
+def experiment_styles(recipes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The style of each experiment, given the recipes of all that have results: a recipe has one on every dataset."""
+    style = styles(recipes.values())
+    return {name: style[recipe] for name, recipe in recipes.items()}
+
+
+def plain_axes(axes: Axes) -> None:
+    """No box, and a light grid behind the curves."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def ced_figure(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    style: Mapping[str, tuple[str, str]],
+    title: str,
+    normaliser: str,
+    limit: float = 10.0,
+) -> Figure:
+    """Cumulative error distributions from 0 to `limit` percent.
+
+    curves: per label the steps of `summary.ced`: NME (M,) in percent, ascending, and the share of faces (M,) up to it.
+    style: per label its colour and dash (`styles`).
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for label, (nme, share) in curves.items():
+        colour, dash = style[label]
+        x, y = np.concatenate([[0.0], nme]), 100 * np.concatenate([[0.0], share])
+        inside = x <= limit
+        x, y = np.append(x[inside], limit), np.append(y[inside], y[inside][-1])
+        axes.step(x, y, where="post", color=colour, linestyle=dash, linewidth=1.8, label=label)
+    axes.set(xlim=(0, limit), ylim=(0, 101), title=title)
+    axes.set_xlabel(f"NME (%, {normaliser})")
+    axes.set_ylabel("faces with at most this error (%)")
+    plain_axes(axes)
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def training_curve(history: pd.DataFrame) -> Figure:
+    """Training loss, val NME and learning rate by epoch.
+
+    history: a row per epoch with `epoch`, `train/loss`, `lr` and, with a val split, `val/nme` in percent.
+    """
+    panels = {"train/loss": ("training loss", PALETTE[0], 3), "val/nme": ("val NME (%)", PALETTE[1], 3)}
+    panels |= {"lr": ("learning rate", GREY, 1.4)}
+    panels = {key: panel for key, panel in panels.items() if key in history}
+    heights = [height for _, _, height in panels.values()]
+    figure = Figure(figsize=(6.4, 0.75 * sum(heights)), layout="constrained")
+    subplots = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights)
+    axes = dict(zip(panels, subplots, strict=True))
+    for key, (label, colour, _) in panels.items():
+        axes[key].plot(history["epoch"], history[key], color=colour, linewidth=1.6, marker=".", markersize=4)
+        axes[key].set_ylabel(label)
+        axes[key].set_yscale("linear" if key == "val/nme" else "log")
+        plain_axes(axes[key])
+    if "val/nme" in history and history["val/nme"].notna().any():
+        best = history.loc[history["val/nme"].idxmin()]
+        axes["val/nme"].plot(best["epoch"], best["val/nme"], "o", color=PALETTE[1], markersize=7, fillstyle="none")
+        axes["val/nme"].set_title(
+            f"best: {best['val/nme']:.2f} % at epoch {best['epoch']:.0f}", fontsize=9, loc="right"
+        )
+    axes["lr"].set_xlabel("epoch")
+    axes["lr"].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    return figure

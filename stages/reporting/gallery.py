@@ -1,0 +1,65 @@
+"""Galleries: pictures of faces with their true and predicted landmarks.
+
+`evaluate` draws them, since they need the dataset's pictures. This module imports nothing else of this package, so a
+change elsewhere in it evaluates nothing again.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from stages.data.crops import Crops
+from stages.data.geometry import apply, invert
+
+TRUTH, PREDICTED = "#FFFFFF", "#FF00A0"  # on photographs: neither is a colour of skin or lips
+COLUMNS, CELL = 4, 2.4  # faces in a row, and inches of each
+
+
+def gallery(crops: Crops, chosen: Sequence[tuple[int, str]], predicted: np.ndarray, truth: np.ndarray) -> bytes:
+    """A JPEG of the `chosen` (row, caption) of `crops`; predicted, truth: (N, K, 2) image px of all its faces."""
+    rows = [row for row, _ in chosen]
+    to_crop = invert(crops.to_image[rows])
+    images = np.stack([crops.images[row] for row in rows])
+    points = (apply(to_crop, landmarks[rows]) for landmarks in (predicted, truth))
+    return encode(gallery_figure(images, *points, [caption for _, caption in chosen]))
+
+
+def encode(figure: Figure) -> bytes:
+    """The figure as a JPEG, the same bytes whenever it is drawn again."""
+    file = io.BytesIO()  # no chroma subsampling, since the dots are small
+    figure.savefig(file, format="jpg", dpi=110, pil_kwargs={"quality": 85, "subsampling": 0})
+    return file.getvalue()
+
+
+def gallery_figure(images: np.ndarray, predicted: np.ndarray, truth: np.ndarray, captions: Sequence[str]) -> Figure:
+    """Faces four in a row, each with its true and its predicted landmarks and a line from one to the other.
+
+    images: (M, h, w, 3) uint8 RGB. predicted, truth: (M, K, 2) px of these images, pixel centres at integers.
+    captions: M short texts, shown above the faces.
+    """
+    rows = -(-len(images) // COLUMNS)
+    face = CELL * images.shape[1] / images.shape[2]  # inches high
+    row, foot = face + 0.24, 0.32  # with its caption; the legend below all
+    width, height = COLUMNS * CELL, rows * row + foot
+    figure = Figure(figsize=(width, height))
+    for i, (image, points, true, caption) in enumerate(zip(images, predicted, truth, captions, strict=True)):
+        left, bottom = i % COLUMNS * CELL, foot + (rows - 1 - i // COLUMNS) * row
+        axes = figure.add_axes((left / width, bottom / height, (CELL - 0.04) / width, (face - 0.04) / height))
+        axes.imshow(image, interpolation="antialiased")
+        gaps = np.full_like(true, np.nan)  # one line with gaps is drawn many times faster than one for each landmark
+        axes.plot(*np.stack([true, points, gaps], 1).reshape(-1, 2).T, color=PREDICTED, linewidth=0.6, alpha=0.8)
+        axes.plot(*true.T, "o", markersize=2.6, color=TRUTH, markeredgecolor="black", markeredgewidth=0.4)
+        axes.plot(*points.T, "o", markersize=2.0, color=PREDICTED, markeredgewidth=0)
+        # fixed limits, so that a point outside the image does not rescale it
+        axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+        axes.set_axis_off()
+        axes.set_title(caption, fontsize=9, pad=3)
+    markers = [
+        Line2D([], [], linestyle="", marker="o", markersize=6, color=TRUTH, markeredgecolor="black", label="truth"),
+        Line2D([], [], linestyle="", marker="o", markersize=5, color=PREDICTED, label="prediction"),
+    ]
+    figure.legend(handles=markers, loc="lower center", ncols=2, frameon=False, fontsize=9, borderaxespad=0.2)
+    return figure

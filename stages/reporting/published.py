@@ -1,0 +1,168 @@
+"""Published figures (published.yaml), and the table of them beside ours."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from stages.metrics.schema import Metrics
+from stages.reporting.tables import NOTHING, auc, decimals, failure_rate, markdown_table, number
+from stages.system.errors import refuse, validation_faults
+
+FILE = Path(__file__).with_name("published.yaml")
+METRICS = {"nme": "NME", "fr_0.10": "FR@10", "auc_0.10": "AUC@10"}
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Published(NamedTuple):
+    """One published figure: `value` in percent on the `n` faces (None: sources differ) of a dataset's subset."""
+
+    method: str
+    dataset: str
+    subset: str
+    metric: str  # of METRICS
+    value: float
+    normaliser: str
+    n: int | None
+    source: str
+    secondary: bool  # seen on a results listing only
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Method(_Entry):
+    method: str
+    source: str | None = None
+    secondary: bool = False
+    nme: dict[str, Percent]
+    fr: dict[str, Percent] = Field({}, alias="fr_0.10")
+    auc: dict[str, Percent] = Field({}, alias="auc_0.10")
+
+
+class _Benchmark(_Entry):
+    normaliser: Literal["inter_ocular", "box_side"]
+    n: dict[str, int | None]
+    methods: list[_Method]
+
+
+@cache
+def _read() -> dict[str, _Benchmark]:
+    """Raises `InputError` naming every wrong key, and every figure on a subset that the benchmark does not name."""
+    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    try:
+        benchmarks = TypeAdapter(dict[str, _Benchmark]).validate_python(content)
+    except ValidationError as error:
+        refuse(validation_faults(error), FILE.name, "Correct the file.")
+    refuse(
+        [
+            f"{dataset}: {method.method}: {subset}: unknown subset; known: {', '.join(benchmark.n)}"
+            for dataset, benchmark in benchmarks.items()
+            for method in benchmark.methods
+            for subset in (*method.nme, *method.fr, *method.auc)
+            if subset not in benchmark.n
+        ],
+        FILE.name,
+        "Correct the file.",
+    )
+    return benchmarks
+
+
+def published(dataset: str) -> list[Published]:
+    """All figures published on a dataset, in the file's order; none for one that is no benchmark."""
+    benchmark = _read().get(dataset)
+    if benchmark is None:
+        return []
+    return [
+        Published(
+            method=method.method,
+            dataset=dataset,
+            subset=subset,
+            metric=metric,
+            value=value,
+            normaliser=benchmark.normaliser,
+            n=benchmark.n[subset],
+            source=method.source or ("a results listing" if method.secondary else "the method's own repository"),
+            secondary=method.secondary,
+        )
+        for method in benchmark.methods
+        for metric, figures in (("nme", method.nme), ("fr_0.10", method.fr), ("auc_0.10", method.auc))
+        for subset, value in figures.items()
+    ]
+
+
+class Measured(NamedTuple):
+    """A row of our own figures: metrics and number of faces by subset.
+
+    counts: of the subsets as they are published, where only a sample of the faces was measured.
+    """
+
+    name: str
+    source: str
+    metrics: Mapping[str, Metrics]
+    counts: Mapping[str, int | None] | None = None
+
+
+def matching_subset(measured: Measured, subset: str, n: int | None) -> str | None:
+    """Our subset with the n faces of a published one: that of the same name, or the whole test split, if n agrees.
+
+    Papers have other names for some test splits: 300W's usual one is "full".
+    """
+    counts = measured.counts
+    if counts is None:
+        counts = {name: entry.n for name, entry in measured.metrics.items()}
+    if subset in measured.metrics and n in (None, counts.get(subset)):
+        return subset
+    return "test" if n is not None and n == counts["test"] else None
+
+
+def _figure(entry: Metrics, metric: str) -> str:
+    if metric == "nme":
+        return number(entry.nme, decimals(entry.nme_ci95))
+    return failure_rate(entry.fr_010, entry.fr_010_ci95) if metric == "fr_0.10" else auc(entry, entry.auc_010)
+
+
+def comparison_table(rows: Sequence[Measured], figures: Sequence[Published], normaliser: str) -> str:
+    """Our rows above those of the published figures of a dataset, on the same faces under the same normaliser.
+
+    A sentence instead where none are published like that; empty where `figures` is.
+    """
+    if not figures:
+        return ""
+    dataset, figures = figures[0].dataset, [figure for figure in figures if figure.normaliser == normaliser]
+    if not figures:
+        return f"No figure on {dataset} has been published under this normaliser.\n"
+    columns = list(dict.fromkeys((figure.metric, figure.subset, figure.n) for figure in figures))
+    columns.sort(key=lambda column: list(METRICS).index(column[0]))
+    cells, differing = [], {}
+    for row in rows:
+        subsets = [matching_subset(row, subset, n) for _, subset, n in columns]
+        for subset, (_, name, n) in zip(subsets, columns, strict=True):
+            if subset and n not in (None, row.metrics[subset].n):
+                differing[name] = f"{name} has {row.metrics[subset].n} faces here and {n} there"
+        if any(subsets):
+            own = [
+                _figure(row.metrics[subset], metric) if subset else NOTHING
+                for subset, (metric, _, _) in zip(subsets, columns, strict=True)
+            ]
+            cells.append((row.name, row.source, *own))
+    if not cells:
+        faces = ", ".join(f"{subset} {n}" for subset, n in dict.fromkeys((f.subset, f.n) for f in figures) if n)
+        return f"These are not the faces of the published figures ({faces}), so they are not compared.\n"
+    for (method, source, secondary), group in groupby(figures, lambda f: (f.method, f.source, f.secondary)):
+        values = {(figure.metric, figure.subset): figure.value for figure in group}
+        theirs = [number(values.get((m, s)), 1 if m.startswith("auc") else 2) for m, s, _ in columns]
+        cells.append((method + (" †" if secondary else ""), source, *theirs))
+    header = ("method", "source", *(f"{METRICS[metric]} {subset}" for metric, subset, _ in columns))
+    text = markdown_table(header, cells, left=2)
+    if any(figure.secondary for figure in figures):
+        text += "\n† A secondary source: seen on a results listing, neither in the paper nor in its repository.\n"
+    if differing:
+        text += f"\nThese do not compare, since the faces differ: {'; '.join(differing.values())}.\n"
+    return text

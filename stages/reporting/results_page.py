@@ -1,0 +1,193 @@
+"""The text of reports/results.md: one Markdown page. This module reads and writes no file."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from stages.metrics.results import Result
+from stages.reporting import comparisons, cross_dataset, error_analysis, series
+from stages.reporting.published import Measured, Published, comparison_table
+from stages.reporting.tables import (
+    NOTHING,
+    auc,
+    failure_rate,
+    markdown_table,
+    nme,
+    normaliser_name,
+    number,
+    with_interval,
+)
+from stages.reporting.times import DEVICES, Times
+
+INTRODUCTION = """\
+# Results
+
+Facial landmark detection by HRNetV2 heat-map regression, measured on test faces that are used neither in training nor
+to choose an epoch. An experiment is a dataset with a recipe: `wflw-paper` is WFLW with the recipe `paper`. `dvc repro`
+makes the experiments, and `python -m stages.report` this page; do not edit it.
+"""
+
+LEGEND = """\
+All figures are percentages, brackets are 95 % intervals. See below for [the metrics and methods](#metrics-and-methods)
+and for [the provenance of each row](#provenance).
+"""
+
+EMPTY = """\
+There are no results yet. `dvc repro` makes the experiments that `params/pipeline.yaml` lists, and this page with them;
+`dvc repro evaluate@demo-quick report` makes one.
+"""
+
+METHODS = """\
+## Metrics and methods
+
+- **NME**, normalised mean error: per face the mean distance of all landmarks from the annotation over the face's
+  normaliser, then the mean over faces. Figures under different normalisers do not compare. *Inter-ocular* is the
+  distance of the outer eye corners, *box side* the side of the square face box.
+- **FR@8, FR@10**, failure rate: the share of faces with an NME above 8 % or 10 %.
+- **CED**, cumulative error distribution: the share of faces up to each NME. **AUC@8, AUC@10**: the area under it from 0
+  to 8 % or 10 %, as a percentage of that range.
+- **Intervals** are over faces: what another sample of test faces would have given, not what another seed of the
+  training would have. NME and AUC: BCa bootstrap, 10,000 resamples; FR: Wilson. Figures have the digits that their
+  intervals justify. *±*: the standard deviation over trainings that differ in their seed alone.
+- **Mean-shape baseline**: the NME of predicting the mean shape of the training faces in the box of every face, which
+  needs no image.
+- **Protocol** *exact*: coordinates are never rounded. *paper*: the published HRNet code's own crops and roundings, for
+  results that compare with its released models.
+- **Landmarks outside the input** are outside the square that the model sees; no heat map can predict them.
+- **GFLOPs**: 10⁹ operations for one face in one pass of the network, a multiplication and an addition counted as two.
+  MB: the size of the weights, 10⁶ bytes. Milliseconds: from crops to 98 landmarks, in batches, with the flip test where
+  the recipe has it; reading and cropping images is not included.
+- **Test** is the whole test split; a face may belong to several subsets.
+"""
+
+
+def section_key(result: Result) -> tuple[str, str]:
+    """Results with the same dataset and normaliser share tables and figures."""
+    return result.provenance.dataset, result.provenance.normaliser
+
+
+def ced_name(dataset: str, normaliser: str) -> str:
+    """The file of a section's CED, under reports/figures/."""
+    return f"ced-{dataset}-{normaliser}.png"
+
+
+def overview(experiments: Sequence[Result]) -> str:
+    """One row per experiment, or per series of seeds: the whole test split."""
+    header = ("experiment", "dataset", "protocol", "normaliser", "input px", "epochs", "n", "NME [95 %]", "FR@8",
+              "FR@10", "AUC@8", "AUC@10", "mean-shape baseline")  # fmt: skip
+    rows = []
+    for members in series.group_by_seed(experiments):
+        made, training, test = members[0].provenance, members[0].training, members[0].metrics["test"]
+        figures = [
+            nme(test), failure_rate(test.fr_008, test.fr_008_ci95), failure_rate(test.fr_010, test.fr_010_ci95),
+            auc(test, test.auc_008), auc(test, test.auc_010),
+        ]  # fmt: skip
+        if len(members) > 1:
+            entries = [member.metrics["test"] for member in members]
+            figures = [
+                series.mean_and_deviation([getattr(entry, key) for entry in entries])
+                for key in ("nme", "fr_008", "fr_010", "auc_008", "auc_010")
+            ]
+        rows.append((
+            series.name(members), made.dataset, made.protocol, normaliser_name(made.normaliser), made.input_px,
+            training.epochs, test.n, *figures, number(test.nme_mean_shape, 1),
+        ))  # fmt: skip
+    return markdown_table(header, rows, left=4)
+
+
+def subsets(experiments: Sequence[Result]) -> str:
+    """Every subset of every experiment of a section, sorted by subset."""
+    names = dict.fromkeys(["test", *(name for result in experiments for name in result.metrics)])
+    header = ("subset", "experiment", "n", "NME [95 %]", "FR@8 [95 %]", "FR@10 [95 %]", "AUC@8 [95 %]", "AUC@10 [95 %]",
+              "mean-shape baseline")  # fmt: skip
+    rows = [
+        (
+            name, result.name, entry.n, nme(entry),
+            with_interval(entry.fr_008, entry.fr_008_ci95), with_interval(entry.fr_010, entry.fr_010_ci95),
+            with_interval(entry.auc_008, entry.auc_008_ci95), with_interval(entry.auc_010, entry.auc_010_ci95),
+            number(entry.nme_mean_shape, 1),
+        )
+        for name in names for result in experiments if (entry := result.metrics.get(name))
+    ]  # fmt: skip
+    return markdown_table(header, rows, left=2)
+
+
+def section(experiments: Sequence[Result], figures: Sequence[Published]) -> str:
+    """One dataset under one normaliser; `figures` are those published on the dataset."""
+    dataset, normaliser = section_key(experiments[0])
+    picture = f"![Cumulative error distributions](figures/{ced_name(dataset, normaliser)})\n"
+    parts = [f"## {dataset}, {normaliser_name(normaliser)}\n", picture, subsets(experiments)]
+    parts += filter(None, [comparisons.section(comparisons.compare_pairs(experiments))])
+    parts.append(error_analysis.section(experiments))
+    rows = [
+        Measured(f"**{result.name}**", f"here, protocol {result.provenance.protocol}", result.metrics)
+        for result in experiments
+    ]
+    comparison = comparison_table(rows, figures, normaliser)
+    if comparison:
+        parts += ["### Comparison with published figures\n", comparison]
+    return "\n".join(parts)
+
+
+def provenance(results: Sequence[Result], times: Times) -> str:
+    """What made each row: hashes, the MLflow run, the training and the machine; and what it costs."""
+    results = sorted(results, key=lambda result: not result.is_experiment)
+    experiments = [(result.name, result.provenance, result.training) for result in results if result.is_experiment]
+    made = [(result.name, result.provenance, result.provenance.hashes) for result in results]
+    runs = markdown_table(
+        ("name", "MLflow run", "data", "params", "code", "model"),
+        [(name, p.run or NOTHING, h.data[:8], h.params[:8], h.code[:8], h.model[:8]) for name, p, h in made],
+        left=6,
+    )
+    trainings = markdown_table(
+        ("experiment", "recipe", "initial weights", "device", "input px", "epochs", "seed",
+         "landmarks outside the input"),
+        [
+            (name, p.recipe, p.init, training.device, p.input_px, training.epochs, training.seed,
+             f"{100 * p.outside_input:.2f} %")
+            for name, p, training in experiments
+        ],
+        left=4,
+    )  # fmt: skip
+    costs = markdown_table(
+        ("experiment", "parameters", "MB", "GFLOPs a face", *(f"{device} ms a face" for device in DEVICES)),
+        [
+            (name, f"{p.cost.parameters / 1e6:.2f} M", f"{p.cost.megabytes:.1f}", f"{p.cost.gflops:.2f}",
+             *times.cells(p.workload))
+            for name, p, _ in experiments
+        ],
+    )  # fmt: skip
+    whole = markdown_table(
+        ("name", "fingerprint", "data", "params", "code", "initial weights", "model"),
+        [(name, p.fingerprint, *(value for _, value in hashes)) for name, p, hashes in made],
+        left=7,
+    )
+    environments = []
+    for result in results:
+        steps = [("train", result.training)] if result.is_experiment else []
+        for step, machine in (*steps, ("evaluate", result.provenance.environment)):
+            environments.append((result.name, step, machine.cpu, machine.threads, machine.isa, machine.lock))
+    machines = markdown_table(
+        ("name", "step", "CPU", "threads", "instruction set", "locked packages"), environments, left=6
+    )
+    return (
+        "## Provenance\n\n"
+        "Hashes of the inputs (data, parameters, code) and of the trained model; the MLflow run has the training's "
+        f"history.\n\n{runs}\n{trainings}\n"
+        f"Cost of a face; times measured by `make bench` ({times.measured_on()}):\n\n{costs}\n"
+        "<details><summary>Full hashes, and the machines that the last bits depend on</summary>\n\n"
+        f"{whole}\n{machines}\n</details>\n"
+    )
+
+
+def render(results: Sequence[Result], figures: Mapping[str, Sequence[Published]], times: Times) -> str:
+    """The whole page; figures: per dataset those that others have published."""
+    if not results:
+        return f"{INTRODUCTION}\n{EMPTY}"
+    experiments = [result for result in results if result.is_experiment]
+    parts = [INTRODUCTION, LEGEND]
+    if experiments:
+        parts.append(overview(experiments))
+    for (dataset, _), members in groupby(sorted(experiments, key=section_key), section_key):
+        parts.append(section(list(members), figures.get(dataset, ())))
+    parts += filter(None, [cross_dataset.section(results)])
+    return "\n".join([*parts, provenance(results, times), METHODS])

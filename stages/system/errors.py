@@ -1,0 +1,78 @@
+"""Errors for a person: what happened, to which file or face, and what to do."""
+
+import difflib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+SHOWN_FAULTS = 20
+
+
+class InputError(Exception):
+    """A fault of the input (data, parameters, weights) that its owner can fix; shown without a traceback."""
+
+
+def refuse(faults: Sequence[str], what: str, remedy: str) -> None:
+    """Raise one `InputError` that lists all `faults` (the first twenty, and how many more); nothing if there are none.
+
+    `what` names the thing that was checked, `remedy` says what to do about it.
+    """
+    if not faults:
+        return
+    lines = [f"{what}: {len(faults)} fault{'s' if len(faults) > 1 else ''}"]
+    lines += [f"  - {fault}" for fault in faults[:SHOWN_FAULTS]]
+    if len(faults) > SHOWN_FAULTS:
+        lines.append(f"  … and {len(faults) - SHOWN_FAULTS} more")
+    lines.append(remedy)
+    raise InputError("\n".join(lines))
+
+
+def validation_faults(error: Any, prefix: str = "", known: Iterable[str] = ()) -> list[str]:
+    """Each fault of a pydantic `ValidationError` as `key: what is wrong`.
+
+    prefix: where in the file the validated value is. known: the keys of the outermost level, for a suggestion.
+    """
+    faults = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in (prefix, *fault["loc"]) if part != "")
+        if fault["type"] == "extra_forbidden":
+            similar = difflib.get_close_matches(str(fault["loc"][-1]), list(known), 1)
+            faults.append(f"{key}: unknown key" + (f"; did you mean {similar[0]}?" if similar else ""))
+        elif fault["type"] == "missing":
+            faults.append(f"{key}: missing")
+        else:
+            value = f" (it is {fault['input']!r})" if isinstance(fault["input"], str | int | float | None) else ""
+            message = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"{key}: {message}{value}" if key else message)
+    return faults
+
+
+class Stopped(BaseException):
+    """SIGTERM arrived: unwind as Ctrl-C does, so that `finally` blocks run and nothing is left half-written."""
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a stage's `main` and end the process: 0, 1 with one clear message, 130 after Ctrl-C, 143 after SIGTERM."""
+
+    def stop(signum, frame):
+        signal.signal(signum, signal.SIG_IGN)  # a second one would interrupt the clean-up
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (KeyboardInterrupt, Stopped) as stopped:
+        print("\nstopped; run the same command again to continue", file=sys.stderr)
+        sys.exit(130 if isinstance(stopped, KeyboardInterrupt) else 143)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {os.strerror(error.errno) if error.errno else error}{where}", file=sys.stderr)
+        if os.environ.get("DEBUG"):
+            traceback.print_exc()
+        sys.exit(1)

@@ -1,0 +1,50 @@
+"""A pool of worker processes, one per core, which never outlives the process that started it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+
+import cv2
+
+GRACE = 0.5  # seconds for a worker to finish its job
+
+
+@contextmanager
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Workers that share the cores, with one OpenCV thread in each. An exception ends them at once, with their jobs.
+
+    They are spawned: a forked copy of a process with threads (torch's, OpenCV's) can hang on a lock that one of them
+    held.
+    """
+    fresh = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(os.cpu_count(), fresh, initializer=_begin, initargs=(os.getpid(),))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + GRACE
+        for worker in multiprocessing.active_children():
+            worker.join(max(0, deadline - time.monotonic()))
+            worker.terminate()  # one that hangs reading from a dead file system would never end
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _begin(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the parent handles it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A killed parent closes nothing: without this its workers would wait for the next job for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -1,0 +1,48 @@
+"""Which process writes a run, and with which code: tags that identify a process, and the commit."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+CODE = Path(__file__).resolve().parents[2]
+
+
+def this_process() -> dict[str, str]:
+    """Tags that identify this process: the start time distinguishes it from a later one with the same PID."""
+    started = psutil.Process().create_time()
+    return {"host": socket.gethostname(), "pid": str(os.getpid()), "pid_started": f"{started:.2f}"}
+
+
+def is_this(tags: Mapping[str, str]) -> bool:
+    """Whether this process wrote the tags."""
+    return tags.get("pid") == str(os.getpid()) and tags.get("host") == socket.gethostname()
+
+
+def is_alive(tags: Mapping[str, str]) -> bool:
+    """Whether the process that wrote the tags is alive, as far as this host can know."""
+    try:
+        process = psutil.Process(int(tags["pid"]))
+        same = (
+            abs(process.create_time() - float(tags["pid_started"])) < 2
+        )  # s; the boot time it is computed from is rounded
+        return same and tags["host"] == socket.gethostname() and process.status() != psutil.STATUS_ZOMBIE
+    except (KeyError, ValueError, psutil.Error):
+        return False
+
+
+def commit() -> dict[str, str]:
+    """The commit of the code, and whether it was changed since, apart from what the pipeline itself writes."""
+
+    def git(*words: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(CODE), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!reports")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": "true" if changes else "false"}
+    except (OSError, subprocess.SubprocessError):
+        return {}

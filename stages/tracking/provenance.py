@@ -1,0 +1,126 @@
+"""What made a result: hashes of data, parameters and code, and the machine's traits that its last bits depend on."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from stages.config.experiment import Experiment
+from stages.data.scheme import read_scheme, scheme_file
+from stages.system.files import digest
+
+LOCK = Path("constraints.txt")
+MEASURED = ("train", "predict", "evaluate")  # the stages whose code decides a figure
+
+
+def dvc_hash(path: Path) -> str:
+    """The hash that DVC gives a file or a folder: from dvc.lock in a stage that DVC runs, else computed in its way."""
+    if os.environ.get("DVC_STAGE") and Path("dvc.lock").exists():
+        # DVC has just checked or made the stage's deps, so its lock file is current and nothing need be read again
+        for stage in (yaml.safe_load(Path("dvc.lock").read_text()) or {}).get("stages", {}).values():
+            for out in stage.get("outs", []):
+                if out["path"] == path.as_posix():
+                    return out["md5"]
+    return content_hash(path)
+
+
+def content_hash(path: Path) -> str:
+    """The hash that DVC gives to what is in a file or a folder now."""
+    if path.is_file():
+        return digest(path, "md5")
+    files = [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    listing = [{"md5": digest(file, "md5"), "relpath": file.relative_to(path).as_posix()} for file in files]
+    listing.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def short_hash(content: object) -> str:
+    """A hash of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def code_hash(*stages: str) -> str:
+    """One hash of the code that dvc.yaml declares for these stages."""
+    declared = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    deps = {dep for stage in stages for dep in declared[stage]["do"]["deps"] if dep.startswith("stages/")}
+    return short_hash({dep: content_hash(Path(dep)) for dep in sorted(deps)})
+
+
+def environment() -> dict[str, str | int]:
+    """The four traits that a result's last bits depend on: locked packages, CPU model, threads, instruction-set cap."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = models[0] if models else cpu
+    caps = {
+        name: os.environ[name]
+        for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR")
+        if name in os.environ
+    }
+    isa = torch.backends.cpu.get_cpu_capability() + "".join(f" {name}={value}" for name, value in caps.items())
+    lock = digest(LOCK)[:32] if LOCK.exists() else "none"
+    return {"lock": lock, "cpu": cpu, "threads": torch.get_num_threads(), "isa": isa}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What identifies an experiment's MLflow run: everything that decides its figures."""
+
+    experiment: str
+    dataset: str
+    recipe: str
+    init: str
+    hashes: Mapping[str, str]  # of its data, parameters, code and initial weights
+    parameters: Mapping[str, object]
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash of all of it; the run is found by it."""
+        return short_hash([self.experiment, dict(self.hashes)])
+
+    def of_training(self) -> str:
+        """One hash of what decides the weights: a checkpoint is resumed only where it is the same."""
+        recipe = {name: section for name, section in self.parameters.items() if name != "evaluate"}
+        hashes = {name: self.hashes[name] for name in ("data", "init")}
+        hashes |= {"scheme": dvc_hash(scheme_file(self.dataset)), "code": code_hash("train")}
+        return short_hash([self.experiment, recipe, hashes])
+
+    def tags(self) -> dict[str, str]:
+        names = {"dataset": self.dataset, "recipe": self.recipe, "init": self.init}
+        hashes = {"initial_weights" if name == "init" else name: value for name, value in self.hashes.items()}
+        return names | hashes
+
+
+def identify(experiment: Experiment) -> Identity:
+    """The identity of the experiment whose model it is, as parameters, data, code and initial weights are now."""
+    scheme = read_scheme(experiment.trained_on).model_dump()
+    hashes = {
+        "data": dvc_hash(Path("data/crops") / experiment.trained_on),
+        "params": short_hash([experiment.parameters, scheme]),
+        "code": code_hash(*MEASURED),
+        "init": dvc_hash(experiment.initial_weights),
+    }
+    dataset, recipe = experiment.parameters["dataset"], experiment.parameters["recipe"]
+    logged = {**recipe, "source": dataset["source"], "crops": dataset["crops"], "landmarks": dataset["landmarks"]}
+    return Identity(
+        experiment.model_name, experiment.trained_on, experiment.recipe_name, experiment.init, hashes, logged
+    )
+
+
+def series_key(experiment: Experiment) -> str:
+    """A hash of all that identifies an experiment but its seed: experiments with the same key are one series."""
+    identity = identify(experiment)
+    recipe = dict(experiment.parameters["recipe"])
+    recipe["train"] = {key: value for key, value in recipe["train"].items() if key != "seed"}
+    hashes = {name: value for name, value in identity.hashes.items() if name != "params"}
+    scheme = read_scheme(experiment.trained_on).model_dump()
+    return short_hash([experiment.trained_on, experiment.parameters["dataset"], scheme, recipe, hashes])

@@ -1,0 +1,197 @@
+"""An MLflow run: one per experiment and fingerprint, found or created by whichever stage comes first.
+
+    with track("demo-quick", fingerprint, "train", params=params, tags=tags, data=data) as run:
+        run.log({"train/loss": 0.1, "val/nme": 4.2}, step=epoch)
+
+The store is `mlflow.db` at the root of the repository that owns the pipeline, or what `MLFLOW_TRACKING_URI` names;
+`LANDMARKS_TRACKING=off` turns tracking off. No failure of the store stops a stage: the first one is reported on
+stderr, and the rest of the stage runs untracked. Runs are addressed by their id; `mlflow.start_run` is not used.
+"""
+
+import functools
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+from stages.system.errors import Stopped
+from stages.tracking import process
+from stages.tracking.store import (
+    TAG_LENGTH,
+    TIMEOUT,
+    UPLOAD_RATE,
+    DataInput,
+    mlflow_available,
+    open_run,
+    store_uri,
+    warn,
+    within,
+)
+
+METRICS_PER_CALL, PARAM_LENGTH = 1000, 6000  # MLflow's limits
+KEY = re.compile(r"\w[\w.: -]*(/\w[\w.: -]*)*", re.ASCII)
+
+
+class Run:
+    """An MLflow run that a stage logs to; all calls do nothing where tracking is off or its store has failed."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.id: str | None = None
+        self._client = None  # None: nothing is tracked, or not any more
+        self._timeout: float | None = None  # s for one call; None: no limit
+        self._owns = False  # this process sets the run's status
+        self._tags: set[str] = set()  # the names of the run's tags
+        self._monitor = None
+
+    def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log `metrics` (keys like `val/nme`) of one step in one call. Raises ValueError for a key MLflow refuses."""
+        self.log_history([(step, metrics)])
+
+    def log_history(self, rows: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        """Log (step, metrics) for many steps, in as few calls as MLflow allows."""
+        values = [(_checked(key), float(value), step) for step, metrics in rows for key, value in metrics.items()]
+        if self._client is None:
+            return
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        # MLflow would store an infinity as 1.8e308, which flattens every chart: it is logged as NaN
+        entities = [Metric(key, v if math.isfinite(v) else math.nan, now, int(step)) for key, v, step in values]
+        for start in range(0, len(entities), METRICS_PER_CALL):
+            batch = entities[start : start + METRICS_PER_CALL]
+            self._call(lambda client, batch=batch: client.log_batch(self.id, metrics=batch))
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Store the file `path` with the run, under `folder`."""
+        if self._client is None:
+            return
+        seconds = path.stat().st_size / UPLOAD_RATE
+        self._call(lambda client: client.log_artifact(self.id, str(path), folder or None), extra=seconds)
+
+    def picture(self, path: Path, key: str) -> None:
+        """Store the picture `path` under `key`, by which the UI's image grid shows it beside those of other runs."""
+        if self._client is None:
+            return
+        from mlflow import Image
+
+        seconds = path.stat().st_size / UPLOAD_RATE
+        self._call(lambda client: client.log_image(self.id, Image(str(path)), key=_checked(key)), extra=seconds)
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """What has been marked as logged."""
+        return frozenset(tag for tag in self._tags if tag.startswith("logged."))
+
+    def has(self, what: str) -> bool:
+        """Whether some stage has marked `what` as logged, at any time."""
+        return f"logged.{what}" in self._tags
+
+    def mark(self, what: str) -> None:
+        """Record in the run that `what` has been logged, so that no later stage logs it again."""
+        key = _checked(f"logged.{what}")
+        self._call(lambda client: client.set_tag(self.id, key, "true"))
+        if self._client is not None:
+            self._tags.add(key)
+
+    def _call(self, work: Callable, extra: float = 0.0) -> None:
+        """`work(client)`, waiting at most the timeout and `extra` seconds; a failure ends the tracking of the run."""
+        client = self._client
+        if client is None:
+            return
+        try:
+            within(self._timeout and self._timeout + extra, lambda: work(client))
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        warn(error, f"{self.name} continues without tracking")
+        self._client = None
+        if self._monitor is not None:  # its thread may hang on the dead server: do not wait for it
+            Thread(target=self._monitor.finish, daemon=True).start()
+            self._monitor = None
+
+    def _open(self, labels: dict[str, str], values: dict[str, str], data: DataInput | None) -> None:
+        try:
+            uri = store_uri(Path(os.environ.get("DVC_ROOT") or process.CODE).resolve())
+            database = Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+            if database is None:
+                self._timeout = max(TIMEOUT, float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]))
+            opening = functools.partial(open_run, uri, database, self.name, labels, values, data)
+            self._client, entry, self._owns = within(self._timeout, opening)
+            self.id, self._tags = entry.info.run_id, set(entry.data.tags)
+        except Exception as error:
+            self._give_up(error)
+
+    def _watch(self) -> None:
+        """Log the machine's load every 10 s; a resumed run continues at its next step."""
+
+        def start(client):
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            self._monitor = SystemMetricsMonitor(self.id, resume_logging=True, tracking_uri=client.tracking_uri)
+            self._monitor.start()
+
+        self._call(start)
+
+    def _close(self, status: str) -> None:
+        def end(client):
+            if self._monitor is not None:
+                self._monitor.finish()
+            if self._owns:
+                client.set_terminated(self.id, status)
+
+        self._call(end)
+
+
+@contextmanager
+def track(
+    experiment: str,
+    fingerprint: str,
+    stage: str,
+    *,
+    params: Mapping[str, object],
+    tags: Mapping[str, str],
+    data: DataInput | None = None,
+    system_metrics: bool = False,
+) -> Iterator[Run]:
+    """The run of (experiment, fingerprint), RUNNING inside the block; after it FINISHED, FAILED or KILLED.
+
+    The experiment's other runs that a killed process of this host has left RUNNING are set to KILLED. A param that was
+    logged with another value keeps the first one; the tag `latest.<param>` has the new one.
+    """
+    run = Run(f"{experiment}-{fingerprint[:8]}")
+    identity = {"experiment": _checked(experiment), "fingerprint": _checked(fingerprint), "stage": stage}
+    values = {_checked(key): str(value)[:PARAM_LENGTH] for key, value in _flat(params)}
+    labels = {_checked(key): str(value)[:TAG_LENGTH] for key, value in {**tags, **process.commit(), **identity}.items()}
+    if os.environ.get("LANDMARKS_TRACKING", "").lower() != "off" and mlflow_available():
+        run._open(labels, values, data)
+        if system_metrics:
+            run._watch()
+    status = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except (KeyboardInterrupt, Stopped):
+        status = "KILLED"
+        raise
+    finally:
+        run._close(status)
+
+
+def _flat(params: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _checked(key: str) -> str:
+    if not KEY.fullmatch(key) or len(key) > 250:
+        raise ValueError(f"MLflow refuses the key {key!r}: use letters, digits, '_', '-', '.', and '/' between names")
+    return key

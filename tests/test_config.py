@@ -1,0 +1,289 @@
+"""Parameters are typed: a wrong one is reported with its file and its key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.config import experiment, pipeline, schemes
+from stages.config.dataset import DATASET
+from stages.config.experiment import dataset_location, load_dataset, load_experiment, load_recipe
+from stages.config.pipeline import read_pipeline
+from stages.config.recipe import RECIPE
+from stages.config.schemes import corresponding_landmarks, load_dataset_scheme, load_scheme
+from stages.system.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def change(tmp_path, monkeypatch):
+    """Changes one value of a file in a copy of params/, which is read from then on."""
+    for file in (ROOT / "params").rglob("*.yaml"):
+        copy = tmp_path / file.relative_to(ROOT / "params")
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(file.read_text())
+    for module in (pipeline, experiment, schemes):
+        monkeypatch.setattr(module, "PARAMS", tmp_path)
+
+    def change(file: str, key: str, value: object) -> None:
+        content = yaml.safe_load((tmp_path / file).read_text())
+        *path, last = key.split(".")
+        section = content
+        for part in path:
+            section = section[part]
+        section[last] = value
+        (tmp_path / file).write_text(yaml.safe_dump(content))
+
+    return change
+
+
+def scheme_of(name: str):
+    dataset = load_dataset(name, "landmarks")
+    return load_dataset_scheme(dataset.landmarks.scheme, dataset.landmarks.normaliser, name)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "params/datasets").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_dataset_is_valid_and_every_landmark_is_in_one_group(file):
+    load_dataset(file.stem, *DATASET)
+    scheme = scheme_of(file.stem)
+    assert sorted(i for group in scheme.groups.values() for i in group) == list(range(scheme.count))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "params/schemes").glob("*.yaml")), ids=lambda file: file.stem)
+def test_mirroring_twice_changes_nothing(file):
+    order = load_scheme(file.stem).flip_order()
+    assert (order[order] == range(len(order))).all()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "params/recipes").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("dataset", ["demo", "300w", "aflw"])
+def test_every_recipe_is_valid_for_every_dataset(file, dataset):
+    assert load_recipe(file.stem, dataset, *RECIPE).train.epochs >= 1
+
+
+def test_an_experiment_has_only_the_sections_that_were_asked_for():
+    loaded = load_experiment("demo-quick", "train")
+    assert (loaded.dataset, loaded.trained_on, loaded.kind) == ("demo", "demo", "experiment")
+    assert loaded.recipe.train.epochs == 16
+    with pytest.raises(AttributeError):
+        _ = loaded.recipe.evaluate
+
+
+def test_a_cross_dataset_evaluation_has_the_model_and_recipe_of_its_experiment():
+    loaded = load_experiment("demo-quick-on-demo-68")
+    assert (loaded.dataset, loaded.trained_on, loaded.model_name) == ("demo-68", "demo", "demo-quick")
+    assert (loaded.kind, loaded.recipe_name) == ("cross_dataset", "quick")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.epochs", 2.5, "train.epochs"),
+        ("train.epochs", "many", "train.epochs"),
+        ("train.lr", "fast", "train.lr"),
+        ("train.lr", -0.1, "train.lr"),
+        ("train.epoch", 3, "train.epoch: unknown key; did you mean epochs?"),
+        ("input.size", 100, "input.size"),
+        ("augment.flip", 1.5, "augment.flip"),
+        ("train.loss", "l3", "train.loss"),
+        ("training", {}, "training: unknown section"),
+    ],
+)
+def test_a_wrong_recipe_parameter_is_reported_with_its_file_and_key(change, key, value, message):
+    change("recipes/quick.yaml", key, value)
+    with pytest.raises(InputError) as error:
+        load_recipe("quick", "demo", "train", "input", "augment")
+    assert "quick.yaml" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_all_faults_of_a_file_are_reported_at_once(change):
+    change("recipes/quick.yaml", "train.epochs", 0)
+    change("recipes/quick.yaml", "train.batch", "big")
+    change("recipes/quick.yaml", "input.size", 100)
+    with pytest.raises(InputError, match=r"3 faults(.|\n)*input.size(.|\n)*train.epochs(.|\n)*train.batch"):
+        load_recipe("quick", "demo", "train")
+
+
+def test_an_unknown_dataset_recipe_or_experiment_is_reported_with_those_that_exist():
+    with pytest.raises(InputError, match=r"wlfw.yaml.*Known.*demo"):
+        load_dataset("wlfw", "crops")
+    with pytest.raises(InputError, match=r"quikc.yaml. Did you mean quick\?"):
+        load_recipe("quikc", "demo", "train")
+    with pytest.raises(InputError, match=r"there is no experiment 'demo-quikc'.*Did you mean demo-quick\?"):
+        load_experiment("demo-quikc")
+    with pytest.raises(InputError, match=r"dataset 'wflw' is not listed.*wflw: \{source: data/wflw\}"):
+        dataset_location("wflw")
+
+
+def test_an_experiment_whose_dataset_is_not_listed_is_refused(change):
+    change("pipeline.yaml", "experiments.lfpw-quick", {"dataset": "lfpw", "recipe": "quick", "init": "random"})
+    with pytest.raises(InputError, match="lfpw-quick: dataset lfpw is not listed"):
+        read_pipeline()
+
+
+def test_an_experiment_without_initial_weights_is_refused(change):
+    change("pipeline.yaml", "experiments.again", {"dataset": "demo", "recipe": "quick"})
+    with pytest.raises(InputError, match="experiments.again.init: missing"):
+        read_pipeline()
+
+
+@pytest.mark.parametrize(
+    ("cross", "message"),
+    [
+        ({"experiment": "demo-slow", "dataset": "demo"}, "experiment demo-slow is not listed under experiments"),
+        ({"experiment": "demo-quick", "dataset": "demo"}, "demo-quick is trained on demo itself"),
+        ({"experiment": "demo-quick", "dataset": "lfpw"}, "dataset lfpw is not listed under datasets"),
+    ],
+)
+def test_a_cross_dataset_evaluation_of_what_is_not_listed_is_refused(change, cross, message):
+    change("pipeline.yaml", "cross_dataset.there", cross)
+    with pytest.raises(InputError, match=f"cross_dataset.there: {message}"):
+        load_experiment("there")
+
+
+def test_a_cross_dataset_evaluation_with_the_name_of_an_experiment_is_refused(change):
+    change("pipeline.yaml", "cross_dataset.demo-quick", {"experiment": "demo-quick", "dataset": "demo-68"})
+    with pytest.raises(InputError, match="demo-quick: an experiment has the same name"):
+        read_pipeline()
+
+
+BAD_NAMES = [
+    "../../x",
+    "/tmp/x",
+    "x; touch F; true",
+    "make-up (heavy)",
+    "pose/left",
+    "größe",
+    "",
+    ".x",
+    "-x",
+    "a" * 101,
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_name_that_a_folder_a_shell_or_mlflow_cannot_bear_is_refused(change, name):
+    for load in (load_dataset, load_scheme, lambda name: load_recipe(name, "demo")):
+        with pytest.raises(InputError, match="is not a name"):
+            load(name)
+    with pytest.raises(InputError):
+        dataset_location(name)
+    with pytest.raises(InputError):
+        load_experiment(name)
+    change("pipeline.yaml", "experiments", {name: {"dataset": "demo", "recipe": "quick", "init": "random"}})
+    with pytest.raises(InputError, match=r"pipeline.yaml(.|\n)*should match pattern"):
+        read_pipeline()
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, "test"])
+def test_a_subset_s_name_is_checked_where_parameters_are_read(change, name):
+    change("datasets/wflw.yaml", "source.csv.subsets", {name: "blur.csv"})
+    with pytest.raises(InputError, match=r"wflw.yaml(.|\n)*(should match pattern|cannot be named test)"):
+        load_dataset("wflw", "source")
+
+
+def test_no_experiment_is_named_random(change):
+    change("pipeline.yaml", "experiments.random", {"dataset": "demo", "recipe": "quick", "init": "random"})
+    with pytest.raises(InputError, match="experiments.random: the name stands for weights drawn at random"):
+        read_pipeline()
+
+
+def test_corresponding_landmarks_are_the_same_point_of_the_face():
+    """What each scheme says by itself, the group of a landmark and its mirror, agrees for every pair."""
+    wflw, ibug = scheme_of("wflw"), scheme_of("300w")
+    pairs = corresponding_landmarks(wflw, ibug)
+    assert [other for _, other in pairs] == list(range(68))
+    groups = [{i: name for name, members in each.groups.items() for i in members} for each in (wflw, ibug)]
+    assert all(groups[0][one] == groups[1][other] for one, other in pairs)
+    orders = [each.flip_order().tolist() for each in (wflw, ibug)]
+    assert {(orders[0][one], orders[1][other]) for one, other in pairs} == set(pairs)
+
+
+def test_a_correspondence_holds_both_ways_and_a_scheme_corresponds_to_itself():
+    there = corresponding_landmarks(scheme_of("demo"), scheme_of("lfpw"))
+    back = corresponding_landmarks(scheme_of("lfpw"), scheme_of("demo"))
+    assert len(there) == len(back) == 68
+    assert {(other, one) for one, other in there} == set(back)
+    assert [other for _, other in back] == sorted(other for _, other in back)
+    assert corresponding_landmarks(scheme_of("300w"), scheme_of("lfpw")) == [(i, i) for i in range(68)]
+
+
+def test_schemes_without_a_correspondence_are_refused():
+    with pytest.raises(InputError, match=r"does not say which landmarks of wflw and cofw correspond"):
+        corresponding_landmarks(scheme_of("demo"), scheme_of("cofw"))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([[98, 0]], r"landmarks \[98\] do not exist in wflw"),
+        ([[0, 0], [1, 0]], r"landmarks \[0\] of 300w are duplicated"),
+    ],
+)
+def test_a_wrong_correspondence_is_refused(change, pairs, message):
+    change("correspondence.yaml", "correspondences", [{"schemes": ["wflw", "300w"], "pairs": pairs}])
+    with pytest.raises(InputError, match=message):
+        corresponding_landmarks(scheme_of("demo"), scheme_of("lfpw"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("flip_pairs", [[0, 98]], r"landmarks \[98\] are named"),
+        ("flip_pairs", [[0, 1], [1, 2]], "names a landmark more than once"),
+        ("inter_ocular", [60, 99], r"landmarks \[99\] are named"),
+        ("inter_pupil", [[96], [98]], r"landmarks \[98\] are named"),
+        ("groups", {"eyes": [-1]}, r"landmarks \[-1\] are named"),
+    ],
+)
+def test_a_scheme_names_only_landmarks_that_exist(change, key, value, message):
+    change("schemes/wflw.yaml", key, value)
+    with pytest.raises(InputError, match=rf"wflw.yaml(.|\n)*{message}"):
+        load_scheme("wflw")
+
+
+def test_the_official_normaliser_must_be_defined_by_the_scheme(change):
+    change("datasets/aflw.yaml", "landmarks.normaliser", "inter_ocular")
+    with pytest.raises(
+        InputError, match=r"aflw.yaml(.|\n)*normaliser is inter_ocular, which scheme aflw does not define"
+    ):
+        scheme_of("aflw")
+
+
+def test_a_url_must_be_pinned_by_its_checksum(change):
+    change("datasets/lfpw.yaml", "source.url", "https://example.org/lfpw.zip")
+    with pytest.raises(InputError, match="sha256 is needed with url"):
+        load_dataset("lfpw", "source")
+
+
+def test_a_recipe_can_differ_for_one_dataset(change):
+    change("recipes/quick.yaml", "datasets", {"demo": {"train": {"lr": 0.5}}})
+    assert load_recipe("quick", "demo", "train").train.lr == 0.5
+    assert load_recipe("quick", "lfpw", "train").train.lr != 0.5
+
+
+@pytest.mark.parametrize(
+    ("special", "message"),
+    [
+        (["demo"], "datasets holds, for a dataset's name, sections"),
+        ({"demo": None}, "datasets holds, for a dataset's name, sections"),
+        ({"demo": {"train": 3}}, "datasets.demo.train: unknown section, or one without keys"),
+        ({"lfpw": {"training": {"lr": 0.5}}}, "datasets.lfpw.training: unknown section"),
+        ({"wlfw": {"train": {"lr": 0.5}}}, "datasets.wlfw: there is no such dataset"),
+        ({"demo": {"train": {"rate": 0.5}}}, "train.rate: unknown key"),
+    ],
+)
+def test_a_wrong_difference_for_one_dataset_is_refused(change, special, message):
+    change("recipes/quick.yaml", "datasets", special)
+    with pytest.raises(InputError) as error:
+        load_recipe("quick", "demo", "train")
+    assert "quick.yaml" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_numbers_are_read_as_yaml_1_2_writes_them(change, tmp_path):
+    text = (ROOT / "params/recipes/quick.yaml").read_text()
+    (tmp_path / "recipes/x.yaml").write_text(text.replace("lr: 0.001", "lr: 1e-3"))
+    assert load_recipe("x", "demo", "train").train.lr == 0.001
