@@ -27,10 +27,13 @@ def main(name: str) -> None:
         with readers.opened(source, location, out) as folder:
             readers.require_files(name, dataset.about, source, folder)
             faces, faults = readers.read(name, source, scheme.count, folder, out)
+            faults = [fault.replace(str(folder), str(location)) for fault in faults]  # of an archive
             annotations = checksums(folder, readers.annotations(source, folder))
         written = out / "images"
         images = written if written.is_dir() else location / source.files.images
         hashes, image_faults = image_checksums(images, faces.image)
+        if location.is_file() and source.form != "mat":
+            image_faults = [fault.replace(str(images), f"{location}/{source.files.images}") for fault in image_faults]
         faults += image_faults + checks.normaliser_faults(faces, scheme)
         if not faults:  # else a faulty row would be reported a second time, as a wrong count
             differing = checks.count_faults(faces, source.counts, readers.SPLITS)

@@ -32,7 +32,7 @@ REPORTS = Path("reports")
 def ced_figures(results: list[Result]) -> dict[str, bytes]:
     """The CED figures by file name, one for every dataset and normaliser."""
     experiments = [result for result in results if result.is_experiment]
-    style = experiment_styles({experiment.name: experiment.provenance.recipe for experiment in experiments})
+    style = experiment_styles({experiment.name: experiment.provenance.training_recipe for experiment in experiments})
     figures = {}
     for (dataset, normaliser), members in groupby(
         sorted(experiments, key=results_page.section_key), results_page.section_key

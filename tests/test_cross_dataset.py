@@ -23,12 +23,14 @@ PIPELINE = """
 datasets:
   toy: {source: data/toy}
   other: {source: data/other}
+  only: {source: data/toy} # the toy's test faces alone
 experiments:
   toy-tiny: {dataset: toy, recipe: tiny, init: random}
   other-tiny: {dataset: other, recipe: tiny, init: random}
 cross_dataset:
   there: {experiment: toy-tiny, dataset: other}
   back: {experiment: other-tiny, dataset: toy}
+  alone: {experiment: toy-tiny, dataset: only}
 """
 
 
@@ -42,6 +44,7 @@ def write_other(project: Project) -> None:
             table[f"original_{axis}"] = points[:, i]
         table.to_csv(project.folder / f"data/other/{split}.csv", index=False)
     (project.folder / "params/datasets/other.yaml").write_text(OTHER)
+    (project.folder / "params/datasets/only.yaml").write_text(TOY_DATASET.replace("train: train.csv", "train: null"))
     (project.folder / "params/schemes/four.yaml").write_text(FOUR)
     (project.folder / "params/correspondence.yaml").write_text(CORRESPONDENCE)
     (project.folder / "params/pipeline.yaml").write_text(PIPELINE)
@@ -93,7 +96,7 @@ def test_a_model_of_more_landmarks_is_asked_for_those_that_both_have(evaluated):
 def test_the_matrix_has_both_directions_and_the_dataset_s_own_model_by_the_same_landmarks(evaluated):
     text = (evaluated.folder / "reports/results.md").read_text()
     matrix = text[text.index("## Cross-dataset evaluation") : text.index("## Provenance")]
-    assert "other (3 of 4 landmarks, inter-ocular)" in matrix
+    column = row(matrix, "model", "trained on").index("other (3 of 4 landmarks, inter-ocular)")
     assert "toy (3 landmarks, inter-ocular)" in matrix
     points, _ = predicted(evaluated, "other-tiny")
     truth = read_table(evaluated.folder / "data/crops/other/test.parquet")
@@ -101,11 +104,18 @@ def test_the_matrix_has_both_directions_and_the_dataset_s_own_model_by_the_same_
     apart = np.hypot(*(truth[:, 0] - truth[:, 2]).T)
     nme = 100 * (np.hypot(*np.moveaxis(points - truth, -1, 0))[:, :3].mean(1) / apart).mean()
     own = row(matrix, "other-tiny", "other")
-    assert float(own[2].strip("*")) == pytest.approx(nme, abs=0.06)  # shown with the digits of its interval
+    assert float(own[column].strip("*")) == pytest.approx(nme, abs=0.06)  # shown with the digits of its interval
     there = results(evaluated, "there")["test"]["nme"]
-    assert float(row(matrix, "toy-tiny", "toy")[2].split()[0]) == pytest.approx(there, abs=0.06)
+    assert float(row(matrix, "toy-tiny", "toy")[column].split()[0]) == pytest.approx(there, abs=0.06)
     mean_shape = results(evaluated, "there")["test"]["nme_mean_shape"]
-    assert row(matrix, "mean-shape baseline")[2] == f"{mean_shape:.1f}"
+    assert row(matrix, "mean-shape baseline")[column] == f"{mean_shape:.1f}"
+
+
+def test_a_dataset_with_test_faces_only_is_measured_without_a_mean_shape_baseline(evaluated):
+    alone, same = results(evaluated, "alone"), results(evaluated, "toy-tiny")
+    assert alone["test"]["nme"] == pytest.approx(same["test"]["nme"], rel=1e-9)
+    assert "nme_mean_shape" not in alone["test"]
+    assert (evaluated.folder / "reports/pages/alone.md").exists()
 
 
 def test_it_runs_again_only_when_the_correspondence_changes(evaluated):

@@ -153,6 +153,23 @@ def test_an_archive_with_another_checksum_than_the_stated_one_is_refused(workspa
     assert not Path("data/schemes").exists()
 
 
+def test_faults_of_files_in_an_archive_name_the_archive(workspace):
+    images = workspace / "tiny/images"
+    (images / "b.jpg").unlink()
+    write(workspace / "tiny/test.csv", "c.png,0.1,20,15,12,15,x,15", "d.png,0.1,20,15,13,15,30,15")
+    locate("tiny", Path(shutil.make_archive("tiny", "zip", "tiny")).name)
+    obtain.main("tiny")
+    message = refusal()
+    assert "tiny.zip/test.csv, line 2: original_1_x is 'x'" in message
+    assert "tiny.zip/images/b.jpg: missing" in message
+    assert ".tmp" not in message
+    (workspace / "tiny/test.csv").unlink()
+    shutil.make_archive("tiny", "zip", "tiny")
+    message = refusal()
+    assert "missing from tiny.zip (it holds" in message
+    assert ".tmp" not in message
+
+
 def test_a_damaged_archive_is_refused_and_the_previous_outs_are_kept(workspace):
     archive = Path(shutil.make_archive("tiny", "zip", "tiny"))
     locate("tiny", archive.name)

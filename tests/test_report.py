@@ -493,6 +493,14 @@ def test_a_wrong_key_of_the_published_figures_is_named(tmp_path, monkeypatch):
     published._read.cache_clear()
 
 
+def test_one_recipe_from_other_initial_weights_has_another_style(root):
+    leave(root, "lfpw-quick", {"test": 30})
+    leave(root, "lfpw-tuned", {"test": 30}, recipe="quick", init="demo-quick")
+    recipes = [result.provenance.training_recipe for result in read_results(root / "reports/experiments")]
+    assert recipes == ["quick", "quick from demo-quick"]
+    assert len(set(styles(recipes).values())) == 2
+
+
 def test_the_colour_of_a_recipe_does_not_depend_on_the_others():
     alone = styles(["paper"])["paper"]
     assert styles(["modern", "paper", "quick"])["paper"] == alone

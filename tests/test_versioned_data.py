@@ -88,6 +88,7 @@ def test_a_deleted_image_is_noticed_and_named(copy):
     assert stale(copy) == {"fetch@toy"}
     assert "data/toy/images/test0.png: missing" in copy.run("dvc", "repro", fails=True)
     image.write_bytes(pixels)
+    assert repro(copy) == set(), "the previous outs are in DVC's cache"
     assert stale(copy) == set()
 
 

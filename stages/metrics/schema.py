@@ -95,6 +95,11 @@ class Provenance(BaseModel):
     cost: Cost
     workload: str  # what is computed for a face, by which its time is looked up
 
+    @property
+    def training_recipe(self) -> str:
+        """The recipe, and the initial weights where they are not random: `quick`, `quick from demo-quick`."""
+        return self.recipe if self.init == "random" else f"{self.recipe} from {self.init}"
+
 
 class Mean(BaseModel):
     """A mean error and its interval."""

@@ -33,10 +33,13 @@ def opened(source, location: Path, out: Path) -> Iterator[Path]:
     unpacked = out / "unpacked"
     unpack(location, unpacked)
     folder = locate(source, unpacked, nested=True)
-    yield folder
+    try:
+        yield folder
+    except InputError as error:  # paths in the archive, not where it is unpacked
+        raise InputError(str(error).replace(str(folder), str(location))) from None
     if source.form != "mat":  # whose images are in the .mat file
         os.replace(folder / source.files.images, out / "images")
-    shutil.rmtree(unpacked)
+    shutil.rmtree(unpacked, ignore_errors=True)  # gone where the images are not in a folder of their own
 
 
 def locate(source, folder: Path, nested: bool = False) -> Path:
