@@ -17,17 +17,18 @@ import shutil
 import sys
 from pathlib import Path
 
-from stages.config.experiment import Experiment, load_dataset, load_experiment
+from stages.config.experiment import Experiment, load_experiment
 from stages.data.crops import Crops, read_crops, read_index
 from stages.data.geometry import outside_window
 from stages.data.scheme import read_scheme
 from stages.metrics.details import details
 from stages.metrics.evaluation import Evaluation, evaluate, mean_shape_predictions
-from stages.predictions.table import Made, read_predictions
+from stages.predictions.table import read_predictions
 from stages.reporting.gallery import gallery
 from stages.system import errors
 from stages.system.files import atomic, atomic_folder, write_json
 from stages.tracking import provenance
+from stages.tracking.provenance import Identity
 from stages.tracking.results import log_cross_dataset, log_evaluation, tracked
 
 
@@ -44,16 +45,16 @@ def write_galleries(crops: Crops, evaluation: Evaluation, folder: Path, shared: 
             shutil.copy(folder / "failures-test.jpg", out / "failures.jpg")
 
 
-def origin(experiment: Experiment, evaluation: Evaluation, made: Made, run: str, fingerprint: str) -> dict:
+def origin(experiment: Experiment, identity: Identity, evaluation: Evaluation, run: str, fingerprint: str) -> dict:
     """provenance.json: what the figures were made of."""
-    identity, faces = provenance.identify(experiment), evaluation.faces
+    made, faces = evaluation.predictions.made, evaluation.faces
     outside = outside_window(evaluation.predictions.truth, faces.center, faces.side, made.box)
     return {
         "name": experiment.name, "kind": experiment.kind, "experiment": experiment.model_name,
         "dataset": experiment.dataset, "trained_on": experiment.trained_on, "recipe": experiment.recipe_name,
         "init": experiment.init, "protocol": made.protocol, "normaliser": evaluation.scheme.normaliser,
         "landmarks": made.landmarks, "landmark_count": evaluation.scheme.count,
-        "run": run, "fingerprint": fingerprint, "series": provenance.series_key(experiment),
+        "run": run, "fingerprint": fingerprint, "series": provenance.series_key(experiment, identity),
         "hashes": {**identity.hashes, "data": provenance.dvc_hash(experiment.crops), "model": made.model},
         "environment": provenance.environment(), "input_px": made.input_px, "outside_input": float(outside.mean()),
         "cost": made.cost, "workload": made.workload,
@@ -61,31 +62,33 @@ def origin(experiment: Experiment, evaluation: Evaluation, made: Made, run: str,
 
 
 def main(name: str) -> None:
-    experiment = load_experiment(name)
-    about, scheme = load_dataset(experiment.dataset, "about").about, read_scheme(experiment.dataset)
+    experiment = load_experiment(name, "about")
+    scheme, identity = read_scheme(experiment.dataset), provenance.identify(experiment)
     test, (train, _) = read_crops(experiment.crops, "test"), read_index(experiment.crops, "train")
     predictions = read_predictions(experiment.predictions, test.faces)
     evaluation = evaluate(predictions, scheme)
     baseline = evaluate(mean_shape_predictions(train, predictions), scheme) if len(train) else None
     metrics, report = evaluation.metrics(baseline), experiment.report
 
-    fingerprint = provenance.identify(experiment).fingerprint
+    fingerprint = identity.fingerprint
     if experiment.kind == "cross_dataset":  # it is logged in the run of its experiment
         trained = Path("reports/experiments") / experiment.model_name / "provenance.json"
         fingerprint = json.loads(trained.read_text(encoding="utf-8"))["fingerprint"]
-    with tracked(provenance.identify(experiment), "evaluate", "test", len(test)) as run:
+    with tracked(identity, "evaluate", "test", len(test)) as run:
         with atomic(report / "ced.csv") as temporary:
             evaluation.ced().to_csv(temporary, index=False, float_format="%.6f")
         with atomic(report / "faces.csv") as temporary:
             evaluation.face_table().to_csv(temporary, index=False, float_format="%.8g")
         write_json(report / "details.json", details(evaluation, predictions.made.box))
         write_json(report / "metrics.json", metrics)
-        write_json(report / "provenance.json", origin(experiment, evaluation, predictions.made, run.name, fingerprint))
+        write_json(report / "provenance.json", origin(experiment, identity, evaluation, run.name, fingerprint))
         if experiment.kind == "experiment":
             for file in ("history.csv", "training.json"):  # of its training, for the report
                 with atomic(report / file) as temporary:
                     shutil.copyfile(experiment.training / file, temporary)
-        write_galleries(test, evaluation, experiment.galleries, report / "pictures", about.share_pictures)
+        write_galleries(
+            test, evaluation, experiment.galleries, report / "pictures", experiment.data.about.share_pictures
+        )
         (log_evaluation if experiment.kind == "experiment" else log_cross_dataset)(run, experiment)
     whole = metrics["test"]
     baseline_nme = f", the mean shape's {whole['nme_mean_shape']:.3f} %" if baseline else ""

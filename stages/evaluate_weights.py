@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
-from stages.config.experiment import dataset_location, load_dataset
+from stages.config.experiment import load_dataset
 from stages.config.pipeline import read_pipeline
 from stages.config.schemes import load_dataset_scheme
 from stages.data import crops
@@ -134,7 +134,7 @@ def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -
         )
     model = model.to(device())
     if folder is None:
-        folder = dataset_location(name) if name in read_pipeline().datasets else Path("data")
+        folder = dataset.location if name in read_pipeline().datasets else Path("data")
     location = readers.locate(dataset.source, folder)
     with TemporaryDirectory() as made:
         faces, images = read_test(dataset, scheme, location, Path(made))

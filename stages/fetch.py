@@ -11,7 +11,7 @@ import csv
 from collections import Counter
 from pathlib import Path
 
-from stages.config.experiment import dataset_location, load_dataset
+from stages.config.experiment import load_dataset
 from stages.data.faces import write_faces
 from stages.data.scheme import read_scheme
 from stages.sources import checks, readers
@@ -21,8 +21,8 @@ from stages.system.files import atomic_folder
 
 
 def main(name: str) -> None:
-    dataset, location, scheme = load_dataset(name, "about", "source"), dataset_location(name), read_scheme(name)
-    source, target = dataset.source, Path("data/raw") / name
+    dataset, scheme, target = load_dataset(name, "about", "source"), read_scheme(name), Path("data/raw") / name
+    source, location = dataset.source, dataset.location
     with atomic_folder(target) as out:
         with readers.opened(source, location, out) as folder:
             readers.require_files(name, dataset.about, source, folder)

@@ -9,7 +9,7 @@ downloaded there, and for any other file that is missing the message says where 
 
 import argparse
 
-from stages.config.experiment import dataset_location, load_dataset
+from stages.config.experiment import load_dataset
 from stages.config.schemes import load_dataset_scheme
 from stages.data.scheme import scheme_file, write_scheme
 from stages.sources.download import download
@@ -20,7 +20,7 @@ from stages.system.files import digest
 
 def main(name: str) -> None:
     dataset = load_dataset(name, "about", "source", "landmarks")
-    location = dataset_location(name)
+    location = dataset.location
     scheme = load_dataset_scheme(dataset.landmarks.scheme, dataset.landmarks.normaliser, name)
     url, sha256 = dataset.source.url, dataset.source.sha256
     if url and not location.exists():

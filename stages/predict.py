@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from stages.config.experiment import dataset_location, load_dataset, load_experiment
+from stages.config.experiment import load_experiment
 from stages.config.schemes import corresponding_landmarks
 from stages.data.crops import read_crops
 from stages.data.scheme import DatasetScheme, read_scheme
@@ -32,8 +32,8 @@ from stages.system.files import digest
 
 
 def main(name: str) -> None:
-    experiment = load_experiment(name, "evaluate")
-    source, scheme = load_dataset(experiment.dataset, "source").source, read_scheme(experiment.dataset)
+    experiment = load_experiment(name, "source", "evaluate")
+    source, scheme = experiment.data.source, read_scheme(experiment.dataset)
     test = read_crops(experiment.crops, "test")
     if not len(test):
         raise errors.InputError(f"{experiment.crops}: the test split is empty, there is nothing to predict.")
@@ -49,7 +49,7 @@ def main(name: str) -> None:
     options["progress"] = lambda steps: tqdm(steps, f"predict {name}", mininterval=1, disable=None)
     model = model.to(device())
     if settings.protocol == "paper":
-        images = images_folder(experiment.dataset, source.files, dataset_location(experiment.dataset))
+        images = images_folder(experiment.dataset, source.files, experiment.data.location)
         require_unchanged(test.faces, images, Path("data/raw") / experiment.dataset)
         points, scores, perturbed = predict_from_images(
             model, lambda image: read_image(images / image), test.faces,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from stages.config.experiment import dataset_location, load_dataset
+from stages.config.experiment import load_dataset
 from stages.data import crops
 from stages.data.faces import SPLITS, Faces, read_faces
 from stages.sources.images.checksums import read_checksums
@@ -82,7 +82,7 @@ def main(name: str) -> None:
     raw, size = Path("data/raw") / name, dataset.crops.size
     faces = read_faces(raw / "faces.parquet")
     checksums = read_checksums(raw, faces)
-    folder = images_folder(name, dataset.source.files, dataset_location(name))
+    folder = images_folder(name, dataset.source.files, dataset.location)
     faces = assign_val(faces, checksums, dataset.crops.val_share)
 
     test, train = ({checksums[image] for image in faces.of(split).image} for split in ("test", "train"))

@@ -7,7 +7,7 @@ import yaml
 
 from stages.config import experiment, pipeline, schemes
 from stages.config.dataset import DATASET
-from stages.config.experiment import dataset_location, load_dataset, load_experiment, load_recipe
+from stages.config.experiment import load_dataset, load_experiment, load_recipe
 from stages.config.pipeline import read_pipeline
 from stages.config.recipe import RECIPE
 from stages.config.schemes import corresponding_landmarks, load_dataset_scheme, load_scheme
@@ -114,7 +114,7 @@ def test_an_unknown_dataset_recipe_or_experiment_is_reported_with_those_that_exi
     with pytest.raises(InputError, match=r"there is no experiment 'demo-quikc'.*Did you mean demo-quick\?"):
         load_experiment("demo-quikc")
     with pytest.raises(InputError, match=r"dataset 'wflw' is not listed.*wflw: \{source: data/wflw\}"):
-        dataset_location("wflw")
+        _ = load_dataset("wflw").location
 
 
 def test_an_experiment_whose_dataset_is_not_listed_is_refused(change):
@@ -168,8 +168,6 @@ def test_a_name_that_a_folder_a_shell_or_mlflow_cannot_bear_is_refused(change, n
     for load in (load_dataset, load_scheme, lambda name: load_recipe(name, "demo")):
         with pytest.raises(InputError, match="is not a name"):
             load(name)
-    with pytest.raises(InputError):
-        dataset_location(name)
     with pytest.raises(InputError):
         load_experiment(name)
     change("pipeline.yaml", "experiments", {name: {"dataset": "demo", "recipe": "quick", "init": "random"}})

@@ -25,7 +25,7 @@ from stages.predictions.table import Made, Predictions, write_predictions
 from stages.sources.demo.mean_face import LANDMARKS
 from stages.sources.demo.shape import deform, rotation
 from stages.sources.demo.traits import draw
-from stages.tracking.provenance import series_key
+from stages.tracking.provenance import identify, series_key
 
 PARAMS = ROOT / "params"
 
@@ -283,5 +283,5 @@ def test_experiments_that_differ_in_their_seed_alone_are_one_series(root):
     )
     experiments = {recipe: load_experiment(f"demo-{recipe}") for recipe in recipes}
     assert experiments["quick"].parameters != experiments["again"].parameters
-    series = {recipe: series_key(experiment) for recipe, experiment in experiments.items()}
+    series = {recipe: series_key(experiment, identify(experiment)) for recipe, experiment in experiments.items()}
     assert series["quick"] == series["again"] != series["longer"]

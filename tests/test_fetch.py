@@ -20,7 +20,7 @@ from conftest import still_running
 from PIL import Image
 
 from stages import fetch, obtain
-from stages.config.experiment import dataset_location, load_dataset
+from stages.config.experiment import load_dataset
 from stages.data.faces import read_faces
 from stages.sources.images.location import images_folder
 from stages.system.errors import InputError
@@ -141,7 +141,8 @@ def test_an_archive_is_downloaded_from_a_url_once(workspace):
     assert Path("data/tiny.zip").read_bytes() == Path(archive).read_bytes()
     obtain_and_fetch()  # the server is gone, and no longer needed
     assert hashes("data/raw/tiny") == expected
-    images = images_folder("tiny", load_dataset("tiny", "source").source.files, dataset_location("tiny"))
+    dataset = load_dataset("tiny", "source")
+    images = images_folder("tiny", dataset.source.files, dataset.location)
     assert sorted(os.listdir(images)) == ["a.jpg", "b.jpg", "c.png", "d.png"]
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.config.dataset import DATASET
+
 ROOT = Path(__file__).parents[1]
 STAGES = ("obtain", "fetch", "preprocess", "train", "predict", "evaluate", "report")
 SAME_SCRIPT = {"predict_cross": "predict", "evaluate_cross": "evaluate"}
@@ -84,7 +86,7 @@ def test_every_file_that_a_stage_imports_is_in_a_declared_folder(stage):
 
 @pytest.mark.parametrize("stage", [*STAGES, *SAME_SCRIPT])
 def test_a_stage_declares_exactly_the_parameters_it_loads(stage):
-    """The sections named in the calls of load_dataset and load_experiment in the script's `main`.
+    """The sections named in the call of load_dataset or load_experiment in the script's `main`.
 
     A cross-dataset evaluation reads its recipe's section `evaluate` from the experiment's own predictions.
     """
@@ -93,9 +95,9 @@ def test_a_stage_declares_exactly_the_parameters_it_loads(stage):
     loaded: dict[str, set[str]] = {"datasets": set(), "recipes": set()}
     main = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
     for call in (node for node in ast.walk(main) if isinstance(node, ast.Call)):
-        kind = {"load_dataset": "datasets", "load_experiment": "recipes"}.get(ast.unparse(call.func))
-        if kind:
-            loaded[kind] |= {argument.value for argument in call.args if isinstance(argument, ast.Constant)}
+        if ast.unparse(call.func) in ("load_dataset", "load_experiment"):
+            for section in (argument.value for argument in call.args if isinstance(argument, ast.Constant)):
+                loaded["datasets" if section in DATASET else "recipes"].add(section)
     if stage == "predict_cross":
         loaded |= {"recipes": set(), "correspondence.yaml": {"all"}}
     listed: dict[str, set[str]] = {"datasets": set(), "recipes": set()}

@@ -1,10 +1,12 @@
 """Sections of params/datasets/*.yaml, one model each."""
 
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
 from stages.config.section import Name, Section, Sha256
+from stages.system.errors import InputError
 
 
 def _not_test(name: str) -> str:
@@ -139,13 +141,23 @@ DATASET: dict[str, type[Section]] = {"about": About, "source": Source, "landmark
 
 
 class Dataset:
-    """The sections of a dataset that were asked for, as attributes."""
+    """The sections of a dataset that were asked for, as attributes, and where its files are."""
 
     about: About
     source: Source
     landmarks: Landmarks
     crops: Crops
 
-    def __init__(self, name: str, **sections: Section):
-        self.name = name
+    def __init__(self, name: str, location: Path | None, **sections: Section):
+        self.name, self._location = name, location
         self.__dict__.update(sections)
+
+    @property
+    def location(self) -> Path:
+        """Where params/pipeline.yaml says that its files are. Raises `InputError` where it is not listed there."""
+        if self._location is None:
+            raise InputError(
+                f"dataset {self.name!r} is not listed under datasets in params/pipeline.yaml. Add a line such as "
+                f"{self.name}: {{source: data/{self.name}}}"
+            )
+        return self._location

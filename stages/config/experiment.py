@@ -19,19 +19,23 @@ from stages.system.errors import InputError, refuse
 class Experiment:
     """A model measured on a dataset's test faces: an experiment, or a cross-dataset evaluation of one.
 
-    name: of the experiment or of the cross-dataset evaluation. dataset: whose test faces are measured. model_name: the
-    experiment whose model it is; trained_on: its dataset. parameters: all of the dataset's (that it is trained on) and
-    the recipe's as plain values, to identify the experiment, not to act on.
+    name: of the experiment or of the cross-dataset evaluation. data: the dataset whose test faces are measured.
+    model_name: the experiment whose model it is; trained_on: its dataset. parameters: all of that dataset's and of the
+    recipe's as plain values, to identify the experiment, not to act on.
     """
 
     name: str
-    dataset: str
+    data: Dataset
     model_name: str
     trained_on: str
     recipe_name: str
     init: str
     recipe: Recipe
     parameters: dict[str, Any]
+
+    @property
+    def dataset(self) -> str:
+        return self.data.name
 
     @property
     def kind(self) -> str:
@@ -70,7 +74,9 @@ class Experiment:
 
 
 def load_experiment(name: str, *sections: str) -> Experiment:
-    """The experiment or cross-dataset evaluation `name` of params/pipeline.yaml, with these sections of its recipe.
+    """The experiment or cross-dataset evaluation `name` of params/pipeline.yaml.
+
+    sections: those of its recipe and of the dataset it is measured on that the caller reads.
 
     Raises `InputError` where it is not listed, and for every unknown or wrong parameter of its files.
     """
@@ -84,38 +90,36 @@ def load_experiment(name: str, *sections: str) -> Experiment:
             f"Known: {', '.join(known) or 'none'}."
         )
     listed = pipeline.experiments[model_name]
-    recipe = _read_recipe(listed.recipe, listed.dataset)
-    parameters = {
-        "dataset": {key: section.model_dump() for key, section in _read_dataset(listed.dataset).items()},
-        "recipe": {key: section.model_dump() for key, section in recipe.items()},
-    }
+    measured_on = cross.dataset if cross else listed.dataset
+    recipe, trained_on = _read_recipe(listed.recipe, listed.dataset), _read_dataset(listed.dataset)
+    dataset = _read_dataset(measured_on) if cross else trained_on
     return Experiment(
         name=name,
-        dataset=cross.dataset if cross else listed.dataset,
+        data=Dataset(
+            measured_on,
+            Path(pipeline.datasets[measured_on].source),
+            **{section: dataset[section] for section in sections if section in DATASET},
+        ),
         model_name=model_name,
         trained_on=listed.dataset,
         recipe_name=listed.recipe,
         init=listed.init,
-        recipe=Recipe(**{section: recipe[section] for section in sections}),
-        parameters=parameters,
+        recipe=Recipe(**{section: recipe[section] for section in sections if section in RECIPE}),
+        parameters={
+            "dataset": {name: section.model_dump() for name, section in trained_on.items()},
+            "recipe": {name: section.model_dump() for name, section in recipe.items()},
+        },
     )
 
 
 def load_dataset(name: str, *sections: str) -> Dataset:
-    """The named sections of params/datasets/<name>.yaml. Raises `InputError` for every unknown or wrong parameter."""
-    content = _read_dataset(name)
-    return Dataset(name, **{section: content[section] for section in sections})
+    """A dataset with the named sections of its file, listed in params/pipeline.yaml or not.
 
-
-def dataset_location(name: str) -> Path:
-    """Where params/pipeline.yaml says that a dataset's files are. Raises `InputError` where it is not listed."""
-    listed = read_pipeline().datasets
-    if name not in listed:
-        raise InputError(
-            f"dataset {name!r} is not listed under datasets in {PARAMS}/pipeline.yaml.{did_you_mean(name, listed)} "
-            f"Known: {', '.join(listed) or 'none'}. Add a line such as {name}: {{source: data/{name}}}"
-        )
-    return Path(listed[name].source)
+    Raises `InputError` for every unknown or wrong parameter.
+    """
+    content, listed = _read_dataset(name), read_pipeline().datasets.get(name)
+    location = Path(listed.source) if listed else None
+    return Dataset(name, location, **{section: content[section] for section in sections})
 
 
 def load_recipe(name: str, dataset: str, *sections: str) -> Recipe:

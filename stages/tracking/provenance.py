@@ -116,9 +116,8 @@ def identify(experiment: Experiment) -> Identity:
     )
 
 
-def series_key(experiment: Experiment) -> str:
+def series_key(experiment: Experiment, identity: Identity) -> str:
     """A hash of all that identifies an experiment but its seed: experiments with the same key are one series."""
-    identity = identify(experiment)
     recipe = dict(experiment.parameters["recipe"])
     recipe["train"] = {key: value for key, value in recipe["train"].items() if key != "seed"}
     hashes = {name: value for name, value in identity.hashes.items() if name != "params"}
