@@ -90,12 +90,22 @@ def test_normalisers_follow_their_definitions():
     assert lengths["box_diagonal"].tolist() == [pytest.approx(np.hypot(32, 40)), pytest.approx(np.hypot(4, 11))]
 
 
-def test_faces_with_a_normaliser_of_zero_are_named():
-    truth = np.array([[[0, 0], [9, 9]], [[4, 4], [4, 4]], [[1, 0], [0, 2]]], float)
-    with pytest.raises(InputError, match=r"face 1 .*inter_ocular is 0 px") as caught:
-        normalisers(truth, np.array([9.0, 9.0, np.nan]), {"inter_ocular": [0, 1], "box_side": "box"})
-    assert "face 2 (row of the split, from 0): box_side is nan px" in str(caught.value)
-    assert "face 0" not in str(caught.value)
+def test_a_normaliser_of_zero_or_of_a_landmark_that_is_not_annotated_is_nan():
+    truth = np.array([[[0, 0], [9, 0]], [[4, 4], [4, 4]], [[1, 0], [np.nan, np.nan]]], float)
+    lengths = normalisers(truth, np.array([9.0, 8.0, np.nan]), {"inter_ocular": [0, 1], "box_side": "box"})
+    np.testing.assert_array_equal(lengths["inter_ocular"], [9, np.nan, np.nan])
+    np.testing.assert_array_equal(lengths["box_side"], [9, 8, np.nan])
+    np.testing.assert_array_equal(lengths["box_sqrt"], np.full(3, np.nan))  # no height
+    np.testing.assert_array_equal(lengths["box_diagonal"], [9, np.nan, np.nan])
+
+
+def test_the_error_of_a_face_is_that_of_its_annotated_landmarks():
+    truth, predicted = TRUTH.copy(), PREDICTED.copy()
+    truth[0, 1] = truth[2] = np.nan
+    predicted[0, 1] = np.nan  # nobody asks for it
+    np.testing.assert_array_equal(face_errors(predicted, truth, np.array([100, 50, 5])), [0.05, 0.05, np.nan])
+    predicted[0, 0] = np.nan
+    assert face_errors(predicted, truth, np.array([100, 50, 5]))[0] == np.inf
 
 
 def test_a_normaliser_of_landmarks_that_do_not_exist_is_refused():

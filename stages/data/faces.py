@@ -1,6 +1,7 @@
 """The face table: one row per face, one schema for every dataset, checked on write and on read.
 
-Symbols: N faces, K landmarks. Coordinates are image px with pixel centres at integers.
+Symbols: N faces, K landmarks. Coordinates are image px with pixel centres at integers. A landmark is annotated and
+visible, annotated and hidden, or not annotated: its coordinates are then NaN, it is neither trained on nor measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,8 @@ class Faces:
     split: N of train, val, test.
     image: N paths relative to the dataset's images folder.
     center: (N, 2) the face box's centre. side: (N,) its side (200 × the scale of HRNet's CSV files).
-    landmarks: (N, K, 2) float64. visible: (N, K) bool, True where nothing hides the point or the source does not say.
+    landmarks: (N, K, 2) float64, NaN where not annotated. visible: (N, K) bool, True where nothing hides the point or
+    the source does not say, False where it is not annotated.
     subsets: N tuples of the subsets a face belongs to.
     extra: what the source adds, a sequence of N numbers or strings per name.
     """
@@ -43,6 +45,11 @@ class Faces:
 
     def __len__(self) -> int:
         return len(self.face_id)
+
+    @property
+    def annotated(self) -> np.ndarray:
+        """(N, K) bool: which landmarks have a position."""
+        return np.isfinite(self.landmarks).all(-1)
 
     def where(self, chosen: np.ndarray) -> "Faces":
         """The faces of a boolean mask or of an array of indices, in that order."""
@@ -109,8 +116,13 @@ def check(faces: Faces, what: str) -> None:
         seen.add(face)
         if faces.split[i] not in SPLITS:
             faults.append(f"face {face}: its split is {faces.split[i]!r}, not one of {', '.join(SPLITS)}")
-    for i in np.flatnonzero(~np.isfinite(faces.landmarks).all((1, 2))):
-        faults.append(f"face {faces.face_id[i]}: a landmark is NaN or infinite")
+    absent = np.isnan(faces.landmarks)
+    for i in np.flatnonzero(np.isinf(faces.landmarks).any((1, 2)) | (absent[..., 0] != absent[..., 1]).any(1)):
+        faults.append(f"face {faces.face_id[i]}: a landmark is infinite, or has one coordinate alone")
+    for i in np.flatnonzero(absent.all((1, 2))):
+        faults.append(f"face {faces.face_id[i]}: none of its landmarks is annotated")
+    for i in np.flatnonzero((faces.visible & absent.any(-1)).any(1)):
+        faults.append(f"face {faces.face_id[i]}: a landmark that is not annotated is marked as visible")
     for i in np.flatnonzero(~(np.isfinite(faces.center).all(1) & np.isfinite(faces.side) & (faces.side > 0))):
         faults.append(f"face {faces.face_id[i]}: its box has no size (centre {faces.center[i]}, side {faces.side[i]})")
     refuse(faults, what, "Fix these rows in the dataset's own files, then run the same command again.")

@@ -13,9 +13,10 @@ def landmark_box(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The square face box that HRNet's annotation files give for landmarks (N, K, 2): centre (N, 2) and side (N,).
 
     centre = ((floor x_min + ceil x_max) / 2, the same for y), side = the longer of ceil max - floor min.
-    This rule reproduces all 1289 published 300W rows exactly.
+    This rule reproduces all 1289 published 300W rows exactly. Landmarks that are not annotated (NaN) do not count; each
+    face needs one that is.
     """
-    low, high = np.floor(landmarks.min(1)), np.ceil(landmarks.max(1))
+    low, high = np.floor(np.nanmin(landmarks, 1)), np.ceil(np.nanmax(landmarks, 1))
     return (low + high) / 2, (high - low).max(1)
 
 
@@ -58,6 +59,6 @@ def from_boxes(shapes: np.ndarray, center: np.ndarray, side: np.ndarray) -> np.n
 
 
 def outside_window(landmarks: np.ndarray, center: np.ndarray, side: np.ndarray, box: float) -> np.ndarray:
-    """(N, K) bool: which landmarks lie outside the square of `box` face boxes that a model sees."""
+    """(N, K) bool: which annotated landmarks lie outside the square of `box` face boxes that a model sees."""
     off = np.abs(landmarks - center[:, None]).max(-1)
-    return off > box / 2 * side[:, None]
+    return off > box / 2 * side[:, None]  # False for NaN

@@ -1,0 +1,60 @@
+"""The face table: what it accepts, and landmarks that are not annotated."""
+
+import numpy as np
+import pytest
+
+from stages.data.faces import Faces, read_faces, write_faces
+from stages.data.geometry import landmark_box, outside_window
+from stages.system.errors import InputError
+
+
+def faces_of(landmarks: np.ndarray) -> Faces:
+    n, k, _ = landmarks.shape
+    return Faces(
+        [f"test/{i}" for i in range(n)], ["test"] * n, [f"{i}.png" for i in range(n)], np.full((n, 2), 5.0),
+        np.full(n, 9.0), landmarks, np.isfinite(landmarks).all(-1), [()] * n,
+    )  # fmt: skip
+
+
+def test_a_landmark_that_is_not_annotated_survives_the_file(tmp_path):
+    landmarks = np.arange(12, dtype=float).reshape(2, 3, 2)
+    landmarks[1, 2] = np.nan
+    write_faces(faces_of(landmarks), tmp_path / "faces.parquet")
+    read = read_faces(tmp_path / "faces.parquet")
+    np.testing.assert_array_equal(read.landmarks, landmarks)
+    assert read.annotated.tolist() == [[True] * 3, [True, True, False]]
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ([np.inf, 1.0], "face test/1: a landmark is infinite, or has one coordinate alone"),
+        ([np.nan, 1.0], "face test/1: a landmark is infinite, or has one coordinate alone"),
+    ],
+)
+def test_half_a_landmark_is_refused(value, fault, tmp_path):
+    landmarks = np.arange(12, dtype=float).reshape(2, 3, 2)
+    landmarks[1, 2] = value
+    with pytest.raises(InputError, match=fault):
+        write_faces(faces_of(landmarks), tmp_path / "faces.parquet")
+
+
+def test_a_face_without_an_annotated_landmark_is_refused(tmp_path):
+    landmarks = np.arange(12, dtype=float).reshape(2, 3, 2)
+    landmarks[0] = np.nan
+    with pytest.raises(InputError, match="face test/0: none of its landmarks is annotated"):
+        write_faces(faces_of(landmarks), tmp_path / "faces.parquet")
+
+
+def test_a_landmark_that_is_not_annotated_cannot_be_visible(tmp_path):
+    faces = faces_of(np.arange(12, dtype=float).reshape(2, 3, 2))
+    faces.landmarks[1, 0] = np.nan
+    with pytest.raises(InputError, match="face test/1: a landmark that is not annotated is marked as visible"):
+        write_faces(faces, tmp_path / "faces.parquet")
+
+
+def test_boxes_are_those_of_the_annotated_landmarks():
+    landmarks = np.array([[[10.0, 20], [30, 60], [np.nan, np.nan]]])
+    center, side = landmark_box(landmarks)
+    assert (center.tolist(), side.tolist()) == ([[20, 40]], [40])
+    assert outside_window(landmarks, center, side, 0.9).tolist() == [[True, True, False]]
