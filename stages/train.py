@@ -4,7 +4,7 @@
     torchrun --standalone --nproc-per-node 8 -m stages.train demo-quick
 
 Reads data/crops/<dataset>/{train,val} and the initial weights models/<init>, writes models/<experiment>
-(model.safetensors, model.json) and data/training/<experiment> (history.csv, training.json).
+(model.safetensors, model.json) and data/training/<experiment> (history.csv, training.json, images.txt).
 A run that was stopped, in whatever way, continues from its last checkpoint (.training/) to the same weights.
 """
 
@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from stages.config.experiment import load_experiment
-from stages.data.crops import Crops, read_crops
+from stages.data.crops import IMAGE_HASH, Crops, read_crops
 from stages.data.nme import face_errors, normalisers
 from stages.data.scheme import DatasetScheme, read_scheme
 from stages.model import checkpoint, distributed, fit, hrnet
@@ -49,7 +49,10 @@ def require_fit(crops: Crops, recipe, landmarks: int, name: str) -> None:
 
 
 def validation(crops: Crops, recipe, scheme: DatasetScheme):
-    """The function that gives a model's metrics on val, or None where val is empty."""
+    """The function that gives a model's metrics on val, or None where val is empty; all processes call it.
+
+    Faces whose official normaliser is 0 or not annotated are left out.
+    """
     if not len(crops):
         if recipe.train.checkpoint == "best":
             raise errors.InputError(
@@ -57,16 +60,33 @@ def validation(crops: Crops, recipe, scheme: DatasetScheme):
                 "crops.val_share of the dataset."
             )
         return None
-    batches = Batches(crops.images, crops.context, recipe.input)
     truth = crops.landmarks()
     side = np.full(len(crops), crops.size / crops.context)
     normaliser = normalisers(truth, side, scheme.normalisers())[scheme.normaliser]
+    measured = np.flatnonzero(np.isfinite(normaliser))
+    if not len(measured):
+        raise errors.InputError(
+            f"{scheme.normaliser} cannot be measured on any face of val, so no best epoch can be chosen: annotate its "
+            "landmarks, or choose another normaliser in the dataset's file."
+        )
+    # whole batches for each process, so that their number changes no prediction
+    batch = recipe.train.batch
+    local = distributed.local_slice(-(-len(measured) // batch))
+    rows = measured[local.start * batch : local.stop * batch]
+    batches = Batches(crops.images[rows], crops.context, recipe.input)
 
     def validate(model: torch.nn.Module) -> dict[str, float]:
-        points, _ = predict(model, batches, batch=recipe.train.batch)
-        return {"val/nme": 100 * float(face_errors(points, truth, normaliser).mean())}
+        points = predict(model, batches, batch=batch)[0] if len(rows) else truth[rows]
+        nme = face_errors(distributed.gather(points), truth[measured], normaliser[measured])
+        return {"val/nme": 100 * float(nme.mean())}
 
     return validate
+
+
+def training_images(*splits: Crops) -> str:
+    """The SHA-256 of every image that the training saw, a line each, so that test faces among them can be marked."""
+    hashes = {sha256 for split in splits for sha256 in split.faces.extra.get(IMAGE_HASH, ())}
+    return "".join(f"{sha256}\n" for sha256 in sorted(hashes))
 
 
 def training_lock(name: str) -> FileLock:
@@ -117,10 +137,11 @@ def main(name: str) -> None:
             print(f"epoch {epoch}/{recipe.train.epochs}  {figures}  {seconds:.1f} s", flush=True)
             run.log({**metrics, "train/seconds": seconds}, epoch)
 
-        state = fit.fit(
-            model, examples, recipe, validate=validation(val, recipe, scheme),
-            checkpoint=work / "last.pt", epoch_done=epoch_done,
-        )  # fmt: skip
+        with distributed.lost_processes():
+            state = fit.fit(
+                model, examples, recipe, validate=validation(val, recipe, scheme),
+                checkpoint=work / "last.pt", epoch_done=epoch_done,
+            )  # fmt: skip
         if run is None:
             return
         kept, result = {"epoch": state.epoch}, state.result
@@ -133,6 +154,7 @@ def main(name: str) -> None:
             pd.DataFrame(state.history).to_csv(out / "history.csv", index=False)
             training = {"epochs": recipe.train.epochs, "seed": recipe.train.seed, "checkpoint": kept, **machine}
             write_json(out / "training.json", training)
+            (out / "images.txt").write_text(training_images(train, val))
         run.mark("history")
         log_training(run, experiment)
         for stale in work.parent.glob(f"{name}-{'[0-9a-f]' * 16}"):  # of this training and of earlier parameters

@@ -44,13 +44,15 @@ TWO = "torchrun --standalone --nproc-per-node 2"
 @pytest.fixture
 def synced(cut_project):
     """The toy project with batch norm over all processes, and small steps after the first three epochs."""
-    path = cut_project.folder / "params/recipes/tiny.yaml"
-    before = path.read_text()
+    path, loop = cut_project.folder / "params/recipes/tiny.yaml", cut_project.folder / "stages/model/fit.py"
+    before, loop_before = path.read_text(), loop.read_text()
+    cut_project.change("stages/model/fit.py", "SAVE_SHARE = 0.05", "SAVE_SHARE = 1e9")  # a checkpoint of every epoch
     replacements = {"sync_norm: false": "sync_norm: true", "epochs: 4": "epochs: 6", "gamma: 0.1": "gamma: 0.002"}
     for old, new in replacements.items():
         cut_project.change("params/recipes/tiny.yaml", old, new)
     yield cut_project
     path.write_text(before)
+    loop.write_text(loop_before)
     shutil.rmtree(cut_project.folder / ".training")
 
 
@@ -104,3 +106,26 @@ def test_a_worker_that_dies_ends_the_others_and_the_training_resumes_afterwards(
     assert process.returncode != 0
     assert not any(w.is_running() and w.status() != psutil.STATUS_ZOMBIE for w in workers)
     assert "resuming after epoch" in synced.stage("train", "toy-tiny", LANDMARKS_LAUNCHER=TWO)
+
+
+def test_more_processes_than_faces_of_the_smallest_batch_train_and_more_than_a_batch_are_refused(synced):
+    """40 faces less val in batches of 4 are batches of 3 and 4 faces: a fourth process would have none of some."""
+    synced.change("params/recipes/tiny.yaml", "batch: 8, sync_norm", "batch: 4, sync_norm")
+    four = TWO.replace("2", "4")
+    printed = synced.stage("train", "toy-tiny", LANDMARKS_LAUNCHER=four)
+    assert "epoch 6/6" in printed
+    assert history(synced)["train/loss"].is_monotonic_decreasing
+    five = TWO.replace("2", "5")
+    refused = synced.stage("train", "toy-tiny", LANDMARKS_LAUNCHER=five, fails=True)
+    assert "5 processes cannot share batches of 4 of" in refused
+    assert "Use 4 processes or fewer, or raise train.batch" in refused
+
+
+def test_a_process_that_runs_out_of_memory_says_what_fits_and_ends_the_others(synced):
+    """Its trial of smaller batches must not wait for the gradients of processes that have memory left."""
+    full = 'if distributed.rank() == 1 and len(images) > 2:\n        raise torch.OutOfMemoryError("out")\n    '
+    synced.change("stages/model/fit.py", "with torch.autocast(", f"{full}with torch.autocast(")
+    began = time.monotonic()
+    printed = synced.stage("train", "toy-tiny", LANDMARKS_LAUNCHER=TWO, fails=True)
+    assert time.monotonic() - began < 60
+    assert "out of memory in a step of 8 faces. 4 would fit: set train.batch to 4" in printed

@@ -121,7 +121,7 @@ def test_out_of_memory_reports_the_batch_size_that_fits(monkeypatch):
     train = SimpleNamespace(loss="mse", batch=16, precision="fp32", optimizer="adam", lr=0.1, weight_decay=0.0)
     forward = fit.forward
 
-    def small_memory(network, train, images, maps):
+    def small_memory(network, train, images, maps, annotated=None):
         if len(images) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(network, train, images, maps)

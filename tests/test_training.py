@@ -13,10 +13,10 @@ import torch
 
 from stages.config.experiment import load_recipe
 from stages.model import fit, optimisation
-from stages.model.examples import Examples, epoch_batches
+from stages.model.examples import Examples, epoch_batches, step_generator
 from stages.model.hrnet import HRNet, HRNetConfig
 from stages.model.predict import Batches
-from stages.model.training_state import TrainingState
+from stages.model.training_state import TrainingState, read_checkpoint
 from stages.system.errors import InputError
 
 
@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_its_faces_and_keeps_the_ch
     step = 6 - len(batches)
     assert f"NaN or infinite in epoch 2, step {step + 1}" in str(error.value)
     assert ", ".join(examples.face_id[i] for i in batches[step]) in str(error.value)
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["progress"]["epoch"] == 1
+    assert read_checkpoint(tmp_path / "last.pt")["progress"]["epoch"] == 1
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -121,6 +121,112 @@ def test_batches_contain_every_face_once_and_are_of_even_size():
     assert sorted(np.concatenate(batches)) == list(range(33))
     assert {len(batch) for batch in batches} == {6, 7}
     assert not np.array_equal(batches[0], epoch_batches(33, 8, 1, 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "processes"), [(31, 16, 16), (33, 8, 7), (3148, 16, 16), (16, 16, 16), (5, 9, 5)]
+)
+def test_every_process_has_a_face_of_every_batch(n, batch, processes):
+    """31 faces in two batches of at most 16 are 16 and 15, which 16 processes cannot share."""
+    batches = epoch_batches(n, batch, 1, 0, processes)
+    assert sorted(np.concatenate(batches)) == list(range(n))
+    assert min(map(len, batches)) >= processes
+    assert max(map(len, batches)) <= batch + n % batch
+
+
+@pytest.mark.parametrize(("n", "batch"), [(40, 15), (15, 40)])
+def test_more_processes_than_faces_in_a_batch_are_refused(n, batch):
+    with pytest.raises(InputError, match=r"Use 15 processes or fewer"):
+        epoch_batches(n, batch, 1, 0, 16)
+
+
+def test_no_step_of_the_warm_up_has_a_rate_of_zero():
+    train = SimpleNamespace(lr=1.0, warmup=2.0, epochs=10, schedule="steps", milestones=[], gamma=0.1)
+    rates = [optimisation.learning_rate(train, step / 4, 1 / 4) for step in range(10)]
+    assert rates == pytest.approx([1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8, 1, 1, 1])
+
+
+@pytest.mark.parametrize("loss", ["mse", "smooth_l1", "awing"])
+def test_a_landmark_that_is_not_annotated_is_not_trained_on(loss):
+    """Neither its pixels nor anything else gives it a gradient; the loss is the mean over the other maps."""
+    recipe = tiny_recipe()
+    examples, index, cpu = random_examples(recipe), np.arange(6), torch.device("cpu")
+    examples.landmarks[2, 1] = examples.landmarks[5] = torch.nan
+    recipe.augment.flip = 0.0
+    images, maps, annotated = examples.batch(index, recipe, step_generator(1, 0, 0), cpu)
+    expected = torch.ones(6, 3, dtype=torch.bool)
+    expected[2, 1] = expected[5] = False
+    assert torch.equal(annotated, expected)
+    predicted = torch.nn.Parameter(torch.rand_like(maps))
+    train = SimpleNamespace(loss=loss, precision="fp32")
+    value = fit.forward(lambda _: predicted, train, images, maps, annotated)
+    value.backward()
+    assert not predicted.grad[~annotated].any()
+    assert predicted.grad[annotated].any(-1).any(-1).all()
+    assert float(value.detach()) == pytest.approx(
+        float(fit.LOSSES[loss](predicted.detach()[annotated], maps[annotated]))
+    )
+
+
+def test_a_mirrored_face_takes_the_annotation_of_its_partner():
+    recipe = tiny_recipe()
+    recipe.augment.flip = 1.0
+    examples = random_examples(recipe)
+    examples.landmarks[0, 0] = torch.nan  # 0 and 1 change places
+    _, _, annotated = examples.batch(np.arange(1), recipe, step_generator(1, 0, 0), torch.device("cpu"))
+    assert annotated.tolist() == [[True, False, True]]
+
+
+def test_the_shares_of_the_processes_weight_their_means_to_that_of_the_batch(monkeypatch):
+    examples = random_examples(tiny_recipe())
+    examples.landmarks[1, :2] = examples.landmarks[3] = torch.nan
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    shares = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(examples.local_share(np.arange(4)))
+    assert shares == [3 / 7, 1 / 7, 3 / 7]  # faces 0, 1 and (2, 3) with 3, 1 and 3 + 0 annotated landmarks
+
+
+@pytest.mark.parametrize("byte", range(0, 4000, 97))
+def test_a_checkpoint_with_a_changed_byte_is_refused(byte, tmp_path):
+    """Also where torch's own format has no checksum."""
+    path = tmp_path / "last.pt"
+    model = torch.nn.Conv2d(3, 20, 3)
+    TrainingState(model, torch.optim.Adam(model.parameters()), None).save(path)
+    data = bytearray(path.read_bytes())
+    data[byte % len(data)] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"last\.pt cannot be read \(its checksum is wrong\): delete it"):
+        TrainingState(model, torch.optim.Adam(model.parameters()), None).load(path)
+
+
+def test_the_best_epoch_is_kept_only_where_it_is_asked_for(tmp_path):
+    recipe = tiny_recipe()
+    torch.manual_seed(1)
+    for kept in ("best", "last"):
+        recipe.train.checkpoint = kept
+        model = HRNet(3, HRNetConfig(4, 8, 1, (1, 1, 1), 1))
+        state = fit.fit(
+            model, random_examples(recipe), recipe, validate=lambda _: {"val/nme": 1.0}, checkpoint=tmp_path / kept,
+            epoch_done=lambda *_: None,
+        )  # fmt: skip
+        assert ("model" in state.best) == (kept == "best")
+        assert ("model" in read_checkpoint(tmp_path / kept)["best"]) == (kept == "best")
+
+
+def test_a_checkpoint_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    """One that is slow to write is written once a minute, and after the last epoch."""
+    saves, save = [], TrainingState.save
+
+    def slow(state, path):
+        save(state, path)
+        saves.append(state.epoch)
+        state.cost = 1000.0
+
+    monkeypatch.setattr(TrainingState, "save", slow)
+    trained(tmp_path / "last.pt", tiny_recipe())
+    assert saves == [1, 4]
 
 
 def test_the_learning_rate_falls_after_its_milestones():

@@ -52,14 +52,20 @@ class Train(Section):
     schedule: Literal["steps", "cosine"]
     milestones: list[Count]  # of schedule steps: epochs after which the learning rate is × gamma
     gamma: Positive
-    warmup: Annotated[float, Field(ge=0)]  # epochs in which the learning rate rises linearly from 0
+    warmup: Annotated[float, Field(ge=0)]  # epochs in which the learning rate rises linearly; fewer than epochs
     ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the weights' exponential moving average; 0: none
     batch: Count  # over all processes
     sync_norm: bool  # batch norm over all processes instead of each alone
-    precision: Literal["fp32", "bf16"]  # of the network's forward and backward pass
+    precision: Literal["fp32", "tf32", "bf16"]  # of the network's forward and backward pass; tf32: fp32 but on a GPU
     compile: bool  # torch.compile on a GPU
     seed: Annotated[int, Field(ge=0)]
     checkpoint: Literal["best", "last"]  # the epoch kept: the best on val, or the last
+
+    @model_validator(mode="after")
+    def _the_warm_up_ends(self) -> "Train":
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup is {self.warmup:g} of {self.epochs} epochs: the full lr would never be reached")
+        return self
 
 
 class Evaluate(Section):

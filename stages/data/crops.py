@@ -18,6 +18,8 @@ from stages.data.geometry import apply, invert, window_to_image
 from stages.system.errors import InputError
 from stages.system.files import atomic
 
+IMAGE_HASH = "image_sha256"  # a column of the table
+
 
 def cut(image: np.ndarray, to_image: np.ndarray, size: int) -> np.ndarray:
     """The `size`² window of an image (H, W, 3) under the scaling `to_image` (2, 3); black outside the image.

@@ -3,17 +3,38 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 
 def device() -> torch.device:
-    """This process's GPU, or the CPU where there is none."""
+    """This process's GPU, or the CPU where there is none.
+
+    fp32 is then fp32: torch lets cuDNN's convolutions use TF32, whose 10 bits of mantissa move a prediction by more
+    than the last digit of a table. `tf32` allows it where a recipe asks for it.
+    """
     if torch.cuda.is_available():
+        _allow_tf32(False)
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("cuda", torch.cuda.current_device())
     keep_memory()
     return torch.device("cpu")
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Matrix products and convolutions in TF32 on a GPU, in this block alone."""
+    _allow_tf32(allowed)
+    try:
+        yield
+    finally:
+        _allow_tf32(False)
+
+
+def _allow_tf32(allowed: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def keep_memory() -> None:

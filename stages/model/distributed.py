@@ -5,14 +5,20 @@ changes no hash. In a single process the collectives do nothing.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from stages.system.errors import InputError
+
 LAUNCHER = "LANDMARKS_LAUNCHER"  # such as: torchrun --standalone --nproc-per-node 8
+TIMEOUT = timedelta(minutes=10)  # of a process that waits for the others
 
 
 def relaunch(module: str, arguments: Sequence[str]) -> None:
@@ -24,7 +30,24 @@ def relaunch(module: str, arguments: Sequence[str]) -> None:
 
 def init_process_group(device: torch.device) -> None:
     if world_size() > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+
+
+@contextmanager
+def lost_processes() -> Iterator[None]:
+    """A process that died, or did not answer within TIMEOUT, as an `InputError` of those that waited for it."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo's errors have no type of their own
+        lost = isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "peer"))
+        if world_size() == 1 or not lost:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"process {rank()} of {world_size()} waited for another one that ended, or that did not answer within "
+            f"{TIMEOUT.seconds // 60} minutes ({reason}). See the message of that process; the same command continues "
+            "from the last checkpoint."
+        ) from error
 
 
 def destroy_process_group() -> None:
@@ -63,9 +86,20 @@ def all_reduce(values: Tensor) -> Tensor:
     return values
 
 
-def barrier() -> None:
+def gather(array: np.ndarray) -> np.ndarray:
+    """The arrays of all processes, concatenated in the order of the ranks."""
+    if world_size() == 1:
+        return array
+    parts: list = [None] * world_size()
+    dist.all_gather_object(parts, array)
+    return np.concatenate(parts)
+
+
+def broadcast_buffers(model: nn.Module) -> None:
+    """Give all processes rank 0's buffers: without `sync_norm` each has the batch norm statistics of its own faces."""
     if world_size() > 1:
-        dist.barrier()
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 class _AllReduce(torch.autograd.Function):
@@ -116,3 +150,13 @@ def wrap_ddp(model: nn.Module, device: torch.device, sync_norm: bool) -> nn.Modu
             if type(module) is nn.BatchNorm2d:
                 module.__class__ = SyncBatchNormCPU
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def unwrap_ddp(network: nn.Module) -> nn.Module:
+    """The model of `wrap_ddp`, compiled or not, for good without its collectives: it waits for no other process."""
+    network = getattr(network, "_orig_mod", network)
+    network = network.module if isinstance(network, DistributedDataParallel) else network
+    for module in network.modules():
+        if isinstance(module, nn.SyncBatchNorm | SyncBatchNormCPU):
+            module.__class__ = nn.BatchNorm2d
+    return network

@@ -15,12 +15,14 @@ from tqdm import tqdm
 
 from stages.model import distributed, optimisation
 from stages.model.device import device as local_device
+from stages.model.device import tf32
 from stages.model.examples import Examples, epoch_batches, step_generator
 from stages.model.losses import LOSSES
 from stages.model.training_state import TrainingState
 from stages.system.errors import InputError
 
-SAVE_EVERY = 60  # seconds between checkpoints, at most that much work is lost
+SAVE_EVERY = 60  # seconds between checkpoints, at most that much work is lost …
+SAVE_SHARE = 0.05  # … or less, as long as saving takes no more than this share of the time
 
 
 def fit(
@@ -34,11 +36,11 @@ def fit(
 ) -> TrainingState:
     """Train `model`, resuming from `checkpoint` if it exists.
 
-    validate: returns a model's metrics on val, `val/nme` among them; None if val is empty. Called by rank 0.
+    validate: returns a model's metrics on val, `val/nme` among them; None if val is empty. Called by all processes.
     epoch_done: called after each epoch with its number, its metrics and its duration in seconds. Called by rank 0.
-    Returns the final state; `state.best["model"]` has the weights of the best epoch on val.
+    Returns the final state; with `train.checkpoint: best`, `state.best["model"]` has the weights of that epoch.
     Raises `InputError` where the loss is NaN or infinite, naming the faces of the batch and keeping the checkpoint
-    before it, and where memory runs out, naming the batch size that fits.
+    before it, where memory runs out, naming the batch size that fits, and for more processes than faces in a batch.
     """
     device, train = local_device(), recipe.train
     model.to(device, memory_format=torch.channels_last)
@@ -52,72 +54,84 @@ def fit(
     if train.compile and device.type == "cuda":
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs uncompiled
         network = torch.compile(network)
-    saved = time.monotonic()
     for epoch in range(state.epoch, train.epochs):
         began = time.monotonic()
-        batches = epoch_batches(len(examples), train.batch, train.seed, epoch)
+        batches = epoch_batches(len(examples), train.batch, train.seed, epoch, distributed.world_size())
         if state.step == 0:
             state.losses = torch.zeros(len(batches))
         state.losses = state.losses.to(device)
         hidden = None if distributed.rank() == 0 else True
         for index in tqdm(batches[state.step :], f"epoch {epoch + 1}", leave=False, mininterval=1, disable=hidden):
-            lr = optimisation.learning_rate(train, epoch + state.step / len(batches))
+            lr = optimisation.learning_rate(train, epoch + state.step / len(batches), 1 / len(batches))
             for group in state.optimizer.param_groups:
                 group["lr"] = lr
-            images, maps = examples.batch(index, recipe, step_generator(train.seed, epoch, state.step), device)
-            share = len(images) / len(index)  # this process's share of the batch, which may be uneven
-            state.losses[state.step] = train_step(network, state.optimizer, train, images, maps, share) * share
+            batch = examples.batch(index, recipe, step_generator(train.seed, epoch, state.step), device)
+            share = examples.local_share(index)
+            state.losses[state.step] = train_step(network, state.optimizer, train, *batch, share) * share
             if state.ema:
                 state.ema.update_parameters(model)
             state.step += 1
             # with several processes only epochs are saved, since their clocks would not agree on a step
-            if distributed.world_size() == 1 and time.monotonic() - saved > SAVE_EVERY:
+            if distributed.world_size() == 1 and time.monotonic() - state.saved > SAVE_EVERY:
                 require_finite_losses(state.all_reduce_losses(), epoch, batches, examples, checkpoint)
                 state.save(checkpoint)
-                saved = time.monotonic()
         losses = state.all_reduce_losses()
         require_finite_losses(losses, epoch, batches, examples, checkpoint)
         metrics = {"train/loss": float(losses.double().mean()), "lr": state.optimizer.param_groups[0]["lr"]}
-        if distributed.rank() == 0:
-            metrics |= validate(state.result) if validate else {}
-            if validate and metrics["val/nme"] < state.best.get("nme", math.inf):
+        if validate:
+            distributed.broadcast_buffers(state.result)
+            metrics |= validate(state.result)
+            if train.checkpoint == "best" and metrics["val/nme"] < state.best.get("nme", math.inf):
                 weights = {name: tensor.detach().cpu().clone() for name, tensor in state.result.state_dict().items()}
                 state.best = {"epoch": epoch + 1, "nme": metrics["val/nme"], "model": weights}
         state.epoch, state.step = epoch + 1, 0
         state.history.append({"epoch": epoch + 1, **metrics})
-        state.save(checkpoint)
-        saved = time.monotonic()
-        distributed.barrier()
+        since = time.monotonic() - state.saved
+        if since > SAVE_EVERY or state.cost <= SAVE_SHARE * since or state.epoch == train.epochs:
+            state.save(checkpoint)
         if distributed.rank() == 0:
             epoch_done(epoch + 1, metrics, time.monotonic() - began)
     return state
 
 
 def train_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, train, images: Tensor, maps: Tensor, share: float = 1.0
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train,
+    images: Tensor,
+    maps: Tensor,
+    annotated: Tensor | None = None,
+    share: float = 1.0,
 ) -> Tensor:
     """One step of gradient descent; the loss stays on the device. `share`: this process's share of the batch."""
     network.train()
     optimizer.zero_grad(set_to_none=True)
     try:
-        loss = forward(network, train, images, maps)
-        (loss * (share * distributed.world_size())).backward()  # DDP averages the gradients of the processes
+        with tf32(train.precision == "tf32"):
+            loss = forward(network, train, images, maps, annotated)
+            (loss * (share * distributed.world_size())).backward()  # DDP averages the gradients of the processes
         optimizer.step()
     except torch.OutOfMemoryError as error:
         raise InputError(out_of_memory(network, optimizer, train, images, maps)) from error
     return loss.detach()
 
 
-def forward(network: nn.Module, train, images: Tensor, maps: Tensor) -> Tensor:
-    """The loss of a batch."""
+def forward(network: nn.Module, train, images: Tensor, maps: Tensor, annotated: Tensor | None = None) -> Tensor:
+    """The loss of a batch over the maps (n, K, H, W) of its `annotated` (n, K) landmarks; None: all of them."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=train.precision == "bf16"):
         predicted = network(images)
-    return LOSSES[train.loss](predicted.float(), maps)
+    predicted = predicted.float()
+    if annotated is None:
+        return LOSSES[train.loss](predicted, maps)
+    if not annotated.any():  # a process's part of a batch; the other processes wait for its gradients
+        return (predicted * 0).sum()
+    return LOSSES[train.loss](predicted[annotated], maps[annotated])
 
 
 def out_of_memory(network: nn.Module, optimizer, train, images: Tensor, maps: Tensor) -> str:
     """The message for the user, with the largest batch size, halving, whose forward and backward pass fits."""
     n = len(images)
+    network = distributed.unwrap_ddp(network)  # the other processes have not run out of memory, and try nothing
     optimizer.zero_grad(set_to_none=True)
     while n > 1:
         n //= 2

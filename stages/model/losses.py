@@ -1,4 +1,4 @@
-"""Heat-map losses: from predicted and target maps (N, K, H, W) to a scalar."""
+"""Heat-map losses: from predicted and target maps (…, H, W) to a scalar, the mean over all cells of all maps."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def adaptive_wing(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mse": F.mse_loss,  # the HRNet paper's, section 3.4: the mean over all cells of all maps
+    "mse": F.mse_loss,  # the HRNet paper's, section 3.4
     "smooth_l1": lambda predicted, target: F.smooth_l1_loss(predicted, target, beta=0.1),
     "awing": adaptive_wing,
 }

@@ -18,10 +18,14 @@ def optimizer(model: nn.Module, train) -> torch.optim.Optimizer:
     return kind(groups, train.lr, fused=True)
 
 
-def learning_rate(train, time: float) -> float:
-    """The learning rate at a `time` in epochs from 0: linear warm-up, then steps or a half cosine."""
+def learning_rate(train, time: float, step: float = 0.0) -> float:
+    """The learning rate at a `time` in epochs from 0: linear warm-up, then steps or a half cosine.
+
+    step: the length of a step in epochs; the warm-up reaches at the end of a step what it says, so that no step has a
+    rate of 0.
+    """
     if time < train.warmup:
-        return train.lr * time / train.warmup
+        return train.lr * min(1.0, (time + step) / train.warmup)
     if train.schedule == "steps":
         return train.lr * train.gamma ** sum(time >= milestone for milestone in train.milestones)
     progress = (time - train.warmup) / (train.epochs - train.warmup)

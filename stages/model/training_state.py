@@ -1,5 +1,8 @@
 """The state of a training between two steps, and its checkpoint for resuming."""
 
+import hashlib
+import io
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 from stages.model import distributed
 from stages.system.errors import InputError
 from stages.system.files import atomic
+
+HASH = 32  # bytes of the SHA-256 that a checkpoint begins with
 
 
 @dataclass
@@ -23,7 +28,11 @@ class TrainingState:
     step: int = 0  # steps finished in the current epoch
     losses: Tensor = field(default_factory=lambda: torch.zeros(0))  # of the epoch's steps, this process's part
     history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, object] = field(default_factory=dict)  # epoch, nme, model
+    best: dict[str, object] = field(
+        default_factory=dict
+    )  # epoch, nme and model of the best epoch on val, if it is kept
+    saved: float = field(default_factory=time.monotonic)  # when
+    cost: float = 0.0  # seconds of the last save
 
     @property
     def result(self) -> nn.Module:
@@ -33,6 +42,7 @@ class TrainingState:
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all; call `all_reduce_losses` first, as only rank 0 writes."""
         if distributed.rank() == 0:
+            began = time.monotonic()
             content = {
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -41,15 +51,20 @@ class TrainingState:
                 "losses": self.losses,
                 "best": self.best,
             }
-            with atomic(path) as temporary:
-                torch.save(content, temporary)
+            buffer = io.BytesIO()
+            torch.save(content, buffer)
+            data = buffer.getbuffer()
+            with atomic(path) as temporary, open(temporary, "wb") as file:
+                file.write(hashlib.sha256(data).digest())
+                file.write(data)
+            self.saved = time.monotonic()
+            self.cost = self.saved - began
 
     def load(self, path: Path) -> None:
         """Restore a checkpoint, in all processes. Raises `InputError` where the file is damaged."""
         try:
             first = distributed.rank() == 0
-            content = torch.load(path, map_location="cpu", weights_only=True) if first else None
-            content = distributed.broadcast(content)
+            content = distributed.broadcast(read_checkpoint(path) if first else None)
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
             if self.ema:
@@ -65,3 +80,11 @@ class TrainingState:
         total = distributed.all_reduce(self.losses.clone())
         self.losses = total.clone() if distributed.rank() == 0 else torch.zeros_like(total)
         return total[: self.step]
+
+
+def read_checkpoint(path: Path) -> dict:
+    """The content of a checkpoint. Raises ValueError where a byte of it has changed."""
+    data = path.read_bytes()
+    if hashlib.sha256(memoryview(data)[HASH:]).digest() != data[:HASH]:
+        raise ValueError("its checksum is wrong")
+    return torch.load(io.BytesIO(data[HASH:]), map_location="cpu", weights_only=True)
