@@ -14,6 +14,11 @@ import cv2
 GRACE = 0.5  # seconds for a worker to finish its job
 
 
+def cores() -> int:
+    """How many cores this process may use, which a job's limits may make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def processes() -> Iterator[ProcessPoolExecutor]:
     """Workers that share the cores, with one OpenCV thread in each. An exception ends them at once, with their jobs.
