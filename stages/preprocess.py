@@ -100,7 +100,7 @@ def main(name: str) -> None:
             in_pixels = crops.in_pixels(to_image, dataset.source.origin)
             for row, image in enumerate(part.image):
                 work[image].append((part.face_id[row], split, row, in_pixels[row]))
-        with processes() as pool:
+        with processes(len(work)) as pool:
             jobs = [
                 pool.submit(cut_image, folder, image, checksums[image], rows, out, size) for image, rows in work.items()
             ]

@@ -20,7 +20,7 @@ ALLOWED = {
     "predictions": {"data", "system.errors", "system.files"},
     "sources": {"data", "system.errors", "system.files", "system.processes"},
     "model": {"data", "system.errors", "system.files"},
-    "inference": {"data", "model", "system.errors", "system.files"},
+    "inference": {"data", "model", "system.errors", "system.files", "system.processes"},
     "metrics": {"data", "predictions", "system.errors", "system.files"},
     "reporting": {"data", "metrics", "predictions", "system.errors", "system.files"},
     "config": {"data", "system.errors", "system.files"},

@@ -1,6 +1,5 @@
 """Landmarks by the published protocol (model/paper.py), from images; our crops are not used."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ from torch import nn
 from stages.data.faces import Faces
 from stages.model import augment, paper
 from stages.model.predict import Progress, in_batches
+from stages.system.processes import cores
 
 MARGIN = 1.25  # the factor by which the published loader enlarges the annotation's scale
 
@@ -43,6 +43,6 @@ def predict_paper(
         points, peaks = paper.decode(maps, torch.from_numpy(faces.center[part]), torch.from_numpy(scale[part]))
         return points.cpu().numpy(), peaks.double().cpu().numpy()
 
-    with ThreadPoolExecutor(os.cpu_count()) as cutters:  # decoding a JPEG and resizing release the GIL
+    with ThreadPoolExecutor(cores()) as cutters:  # decoding a JPEG and resizing release the GIL
         points, scores = zip(*in_batches(len(faces), batch, work, device, progress), strict=True)
     return np.concatenate(points), np.concatenate(scores)

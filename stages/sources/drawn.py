@@ -40,8 +40,9 @@ def read(form, root: Path, out: Path, count: int, splits: tuple[str, ...]) -> tu
     require_space(out.parent, len(jobs) * form.size**2, f"drawing {len(jobs)} faces of {form.size} px")
     for split in splits:
         (out / "images" / split).mkdir(parents=True, exist_ok=True)
-    with processes() as pool:
-        faces = list(tqdm(pool.map(_draw, jobs, chunksize=8), "drawing", len(jobs), unit="face", disable=None))
+    chunk = 8
+    with processes(-(-len(jobs) // chunk)) as pool:
+        faces = list(tqdm(pool.map(_draw, jobs, chunksize=chunk), "drawing", len(jobs), unit="face", disable=None))
     parts = []
     for split in splits:
         part = [face for job, face in zip(jobs, faces, strict=True) if job[1] == split]

@@ -1,4 +1,4 @@
-"""A pool of worker processes, one per core, which never outlives the process that started it."""
+"""A pool of worker processes, one per core at most, which never outlives the process that started it."""
 
 import multiprocessing
 import os
@@ -20,14 +20,17 @@ def cores() -> int:
 
 
 @contextmanager
-def processes() -> Iterator[ProcessPoolExecutor]:
-    """Workers that share the cores, with one OpenCV thread in each. An exception ends them at once, with their jobs.
+def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers for so many jobs that share the cores, with one OpenCV thread in each, since each takes 140 MB.
+
+    An exception ends them at once, with their jobs.
 
     They are spawned: a forked copy of a process with threads (torch's, OpenCV's) can hang on a lock that one of them
     held.
     """
     fresh = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(os.cpu_count(), fresh, initializer=_begin, initargs=(os.getpid(),))
+    workers = max(1, min(cores(), jobs))
+    pool = ProcessPoolExecutor(workers, fresh, initializer=_begin, initargs=(os.getpid(),))
     try:
         yield pool
     except BaseException:
