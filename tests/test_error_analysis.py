@@ -163,7 +163,7 @@ def test_a_partial_prediction_is_analysed_by_its_landmarks_and_binned_by_the_who
     assert part["landmarks"] == pytest.approx(errors.mean(0), rel=1e-12)
     assert part["group_sizes"] == {"eyes": 1, "nose": 1, "mouth": 1}
     assert part["groups"]["mouth"]["nme"] == pytest.approx(errors[:, 0].mean(), rel=1e-12)
-    assert part["averages"]["box_sqrt"].keys() == {"faces", "visible", "pooled"}
+    assert part["averages"]["box_sqrt"].keys() == {"n", "faces", "visible", "pooled"}
     assert part["averages"]["inter_ocular"]["visible"] == pytest.approx(errors[faces.visible[:, landmarks]].mean())
     assert part["mean_face"] == [whole["mean_face"][i] for i in landmarks]
     for condition, bins in part["conditions"].items():
