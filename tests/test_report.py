@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from matplotlib.image import imread
 
 from stages import report
@@ -276,6 +278,88 @@ def test_cross_dataset_evaluations_are_in_the_matrix_and_in_no_section(root):
     assert row(text, "demo-quick-on-lfpw", "demo-quick-on-lfpw-3fa1b2c4")
     page = (root / "reports/pages/demo-quick-on-lfpw.md").read_text()
     assert "the model of [demo-quick](demo-quick.md) (trained on demo) on lfpw, by 2 of 5 landmarks" in page
+
+
+def test_a_model_on_its_own_dataset_is_not_in_the_matrix_where_faces_differ_in_their_landmarks(root):
+    """By some of the landmarks its error follows from theirs only where every face has all of them."""
+    folder = leave(root, "lfpw-quick", {"test": 30}, landmarks=[0, 1, 2, 3, 4], landmark_count=5)
+    change_json(folder / "details.json", annotation={"landmarks": 150, "not_annotated": 1, "hidden": 0})
+    leave_cross_dataset(root, "demo-quick-on-lfpw", "demo-quick", "lfpw", [0, 2], 5)
+    matrix = render(root).partition("## Cross-dataset evaluation")[2].partition("## Provenance")[0]
+    assert "lfpw-quick" not in matrix
+
+
+def columns(text: str, *begins: str) -> list[str]:
+    return [name for name in row(text, *begins) if "@" in name]
+
+
+def test_each_dataset_has_its_own_thresholds_as_columns(root, monkeypatch):
+    leave(root, "aflw-paper", {"test": 60}, "box_side", thresholds=(0.07,))
+    leave(root, "wflw-paper", WFLW, thresholds=(0.1,))
+    leave(root, "wflw-older", WFLW, thresholds=(0.08, 0.1))
+    sections = render(root).split("## ")
+    aflw, wflw = (next(part for part in sections if part.startswith(name)) for name in ("aflw", "wflw"))
+    assert columns(aflw, "experiment", "protocol") == ["FR@7", "AUC@7"]
+    assert columns(aflw, "subset", "experiment") == ["FR@7 [95 %]", "AUC@7 [95 %]"]
+    assert columns(wflw, "experiment", "protocol") == ["FR@8", "FR@10", "AUC@8", "AUC@10"]
+    measured = dict(zip(row(wflw, "experiment", "protocol"), row(wflw, "wflw-paper", "exact"), strict=True))
+    assert (measured["FR@8"], measured["AUC@8"]) == ("–", "–")  # its evaluation is older than the file's threshold
+    assert measured["AUC@10"] != "–"
+    limits, draw = [], report.ced_figure
+    monkeypatch.setattr(
+        report, "ced_figure", lambda *a, limit, **o: (limits.append(limit), draw(*a, limit=limit, **o))[1]
+    )
+    report.main()
+    assert limits == pytest.approx([7, 10])
+
+
+def test_published_figures_are_compared_at_the_same_threshold(tmp_path, monkeypatch):
+    file = tmp_path / "published.yaml"
+    method = "{method: A, nme: {test: 1.5}, fr_0.07: {test: 2.5}, auc_0.07: {test: 61}, auc_0.10: {test: 71}}"
+    file.write_text(f"aflw: {{normaliser: box_side, n: {{test: 50}}, methods: [{method}]}}")
+    monkeypatch.setattr(published, "FILE", file)
+    published._read.cache_clear()
+    metrics = {"test": Metrics.model_validate(summarise(np.full(50, 0.035), 1, [0.07]))}
+    table = published.comparison_table(
+        [published.Measured("ours", "here", metrics)], published.published("aflw"), "box_side"
+    )
+    monkeypatch.undo()
+    published._read.cache_clear()
+    assert row(table, "method") == ["method", "source", "NME test", "FR@7 test", "AUC@7 test", "AUC@10 test"]
+    assert row(table, "A")[2:] == ["1.50", "2.50", "61.0", "71.0"]
+    assert row(table, "ours")[2] == "3.50"
+    assert row(table, "ours")[4:] == ["50.0", "–"]  # not measured at 10 %
+
+
+def test_results_from_before_a_key_was_written_are_shown(root):
+    """The committed results of experiments that no clone can make again."""
+    shutil.copytree(ROOT / "reports/experiments", root / "reports/experiments")
+    names = {path.name for path in (root / "reports/experiments").iterdir()}
+    assert report.main() == []
+    assert {page.stem for page in (root / "reports/pages").iterdir()} == names
+
+
+@pytest.mark.parametrize(("baseline", "said"), [(29.2, True), (99.0, False), (None, False)])
+def test_a_model_that_is_worse_than_the_mean_shape_is_marked(root, baseline, said):
+    folder = leave(root, "demo-quick", {}, errors={"test": np.full(30, 0.34)})
+    spoil(folder, "nme_mean_shape", baseline)
+    words = "worse than the mean-shape baseline (34.0 % against 29.2 %): it has learned nothing that helps"
+    assert (words in row(render(root), "demo-quick", "exact")[-1]) == said
+    page = (root / "reports/pages/demo-quick.md").read_text()
+    assert (f"**Note**: {words}." in page) == ("Usual causes: too few epochs" in page) == said
+
+
+def test_experiments_on_other_faces_are_not_compared_and_keep_no_others_from_it(root):
+    """As where the dataset has changed between two of them."""
+    for name in ("demo-a", "demo-bb", "demo-ccc"):
+        leave(root, name, {"test": 30})
+    faces = root / "reports/experiments/demo-ccc/faces.csv"
+    faces.write_text(faces.read_text().replace("f7,", "other7,"))
+    text = render(root)
+    compared = text.partition("### Paired comparison")[2].partition("###")[0]
+    assert row(compared, "demo-a", "demo-bb")
+    assert "demo-ccc" not in compared
+    assert "measured on other faces" in text
 
 
 def test_landmarks_are_numbered_as_in_the_dataset(root):
