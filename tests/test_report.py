@@ -620,6 +620,7 @@ def test_the_gallery_draws_every_point_at_its_position(tmp_path):
     truth = np.tile(np.array([[16.0, 16.0], [48.0, 48.0]]), (5, 1, 1))
     predicted = truth + np.array([0, 10.0])
     predicted[4, 1] = np.nan  # a landmark without a prediction
+    truth[3, 1] = np.nan  # one that is not annotated
     captions = [f"face {i}" for i in range(5)]
     figure = gallery.gallery_figure(grey, predicted, truth, captions)
     shown = [[line.get_xydata() for line in axes.lines] for axes in figure.axes]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter, model_validator
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Error = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # an NME in percent, which may exceed 100
+Normaliser = Literal["inter_ocular", "inter_pupil", "box_side"]  # an official one
 
 
 _AT_THRESHOLD = re.compile(r"(fr|auc)_([01]\.\d\d)(_ci95)?")
@@ -114,7 +115,7 @@ class Provenance(BaseModel):
     recipe: str
     init: str
     protocol: str
-    normaliser: str
+    normaliser: Normaliser
     landmarks: list[int]  # those of the dataset that were predicted …
     landmark_count: int  # … of so many
     run: str | None  # the MLflow run's name
@@ -173,6 +174,12 @@ class Calibration(BaseModel):
     nme_left: list[Error | None]  # … and the NME of the others
     nme_left_at_best: list[Error | None]  # the same, worst faces first
 
+    @model_validator(mode="after")
+    def _one_value_for_each_share(self) -> "Calibration":
+        if not len(self.rejected) == len(self.nme_left) == len(self.nme_left_at_best):
+            raise ValueError("rejected, nme_left and nme_left_at_best differ in their length")
+        return self
+
 
 class Perturbation(Mean):
     by: int  # percent of the box's side
@@ -210,7 +217,7 @@ class Details(BaseModel):
     """details.json: the error analysis of the whole test split; landmarks and groups are those that were predicted."""
 
     n: int
-    normaliser: str
+    normaliser: Normaliser
     without_prediction: list[str]
     averages: dict[str, Averages]  # by normaliser
     percentiles: dict[str, dict[str, Error | None]]  # per subset

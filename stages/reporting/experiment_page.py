@@ -83,7 +83,7 @@ def subset_table(metrics: Mapping[str, Metrics], percentiles: Mapping[str, Mappi
 
 
 def normaliser_table(averages: Mapping[str, Averages], official: str) -> str:
-    n, rows = averages[official].n, []
+    n, rows = max((average.n for average in averages.values() if average.n is not None), default=None), []
     for name, average in averages.items():
         title = NORMALISERS.get(name, name) + (" (official)" if name == official else "")
         title += f", {average.n} of {n} faces" if average.n != n else ""
@@ -170,7 +170,7 @@ def damaged(name: str, faults: Sequence[str]) -> str:
     listed = "\n".join(f"- {fault}" for fault in faults)
     return (
         f"# {name}\n\nThese results are damaged or contradict each other, so their figures are shown nowhere:\n\n"
-        f"{listed}\n\nA file was edited, is incomplete, or is of another run. {REMEDY}\n"
+        f"{listed}\n\nA file was edited, is incomplete, or is of another run.\n{REMEDY.replace('<name>', name)}\n"
         "All results: [results](../results.md).\n"
     )
 
