@@ -33,6 +33,7 @@ from stages.sources.demo.shape import deform, rotation
 from stages.sources.demo.traits import draw
 from stages.system.errors import InputError
 from stages.tracking.provenance import identify, series_key
+from stages.tracking.results import log_missing
 
 PARAMS = ROOT / "params"
 
@@ -446,7 +447,7 @@ def test_the_page_says_what_is_not_annotated(root):
     metrics = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())
     assert metrics["test"]["nme"] == pytest.approx(nme.mean(), rel=1e-9)
     text = (root / "reports/pages/demo-quick.md").read_text()
-    assert "Of the 200 landmarks of the test faces, 22 are not annotated and so not measured; " in text
+    assert "Of the 200 landmarks of the test faces, 22 are not annotated, so not measured, and " in text
     assert "Faces differ in their number of annotated landmarks" in text
     assert "Every face has the same number of landmarks" not in text
     assert "for the 29 of 40 faces that have all of these annotated" in text
@@ -513,6 +514,16 @@ def test_test_faces_of_training_images_are_counted_and_said(root, capsys, seen, 
     assert (words in capsys.readouterr().err) == said
     for page in ("results.md", "pages/demo-quick.md"):
         assert (words in (root / "reports" / page).read_text()) == said
+
+
+def test_damaged_results_are_not_logged(root):
+    prepare(root)
+    evaluate.main("demo-quick")
+    (root / "models/demo-quick").mkdir()
+    (root / "models/demo-quick/model.safetensors").write_bytes(b"weights")
+    (root / "reports/experiments/demo-quick/metrics.json").write_text("{")
+    assert report.main() == ["demo-quick"]
+    assert log_missing(["demo-quick"]) == []
 
 
 def test_pictures_that_may_not_be_shared_stay_out_of_the_report(root):

@@ -154,15 +154,14 @@ def yaw(details: Details) -> str:
 
 def annotation(details: Details) -> str:
     """How many landmarks are not annotated or hidden, where there are any."""
-    counts = details.annotation
-    if counts is None or not (counts.not_annotated or counts.hidden):
-        return ""
-    absent = "1 is" if counts.not_annotated == 1 else f"{counts.not_annotated} are"
-    hidden = "1 is" if counts.hidden == 1 else f"{counts.hidden} are"
-    return (
-        f"Of the {counts.landmarks} landmarks of the test faces, {absent} not annotated and so not measured; {hidden} "
-        "marked as hidden.\n"
-    )
+    counts, parts = details.annotation, []
+    if counts and counts.not_annotated:
+        parts.append(
+            f"{counts.not_annotated} {'is' if counts.not_annotated == 1 else 'are'} not annotated, so not measured"
+        )
+    if counts and counts.hidden:
+        parts.append(f"{counts.hidden} {'is' if counts.hidden == 1 else 'are'} marked as hidden")
+    return f"Of the {counts.landmarks} landmarks of the test faces, {', and '.join(parts)}.\n" if parts else ""
 
 
 def damaged(name: str, faults: Sequence[str]) -> str:
