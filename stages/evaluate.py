@@ -11,92 +11,128 @@ evaluate_weights.
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from stages.config.experiment import Experiment, load_experiment
 from stages.data.crops import Crops, read_crops, read_index
-from stages.data.geometry import outside_window
+from stages.data.faces import Faces
 from stages.data.scheme import read_scheme
 from stages.metrics.details import details
-from stages.metrics.evaluation import Evaluation, evaluate, mean_shape_predictions
-from stages.predictions.table import read_predictions
+from stages.metrics.evaluation import Evaluation, evaluate, mean_shape_predictions, measurable
+from stages.metrics.remarks import CAUSES, baseline_remark, left_out_remark, seen_remark
+from stages.predictions.table import Predictions, read_predictions
 from stages.reporting.gallery import gallery
 from stages.system import errors
+from stages.system.errors import InputError
 from stages.system.files import atomic, atomic_folder, write_json
 from stages.tracking import provenance
 from stages.tracking.provenance import Identity
 from stages.tracking.results import log_cross_dataset, log_evaluation, tracked
 
 
-def write_galleries(crops: Crops, evaluation: Evaluation, folder: Path, shared: Path, share: bool) -> None:
-    """Pictures of random, best and worst faces and of each subset's failure cases; `shared` gets those for git."""
-    points = evaluation.predictions.points, evaluation.predictions.truth
+def write_galleries(
+    crops: Crops, predictions: Predictions, evaluation: Evaluation, measured: np.ndarray, folder: Path,
+    shared: Path, share: bool,
+) -> None:  # fmt: skip
+    """Pictures of random, best and worst faces and of each subset's failure cases; `shared` gets those for git.
+
+    measured: (N,) bool, the faces of crops and predictions that are the evaluation's.
+    """
+    row = np.flatnonzero(measured)
+
+    def picture(chosen: list[tuple[int, str]]) -> bytes:
+        return gallery(crops, [(int(row[i]), caption) for i, caption in chosen], predictions.points, predictions.truth)
+
     with atomic_folder(folder) as out:
-        (out / "faces.jpg").write_bytes(gallery(crops, evaluation.gallery_rows(), *points))
+        (out / "faces.jpg").write_bytes(picture(evaluation.gallery_rows()))
         for subset, rows in evaluation.subsets().items():
-            (out / f"failures-{subset}.jpg").write_bytes(gallery(crops, evaluation.failure_cases(rows), *points))
+            (out / f"failures-{subset}.jpg").write_bytes(picture(evaluation.failure_cases(rows)))
     with atomic_folder(shared) as out:
         if share:  # else they stay out of git, in DVC's cache
             shutil.copy(folder / "faces.jpg", out / "faces.jpg")
             shutil.copy(folder / "failures-test.jpg", out / "failures.jpg")
 
 
-def origin(experiment: Experiment, identity: Identity, evaluation: Evaluation, run: str, fingerprint: str) -> dict:
-    """provenance.json: what the figures were made of."""
-    made, faces = evaluation.predictions.made, evaluation.faces
-    outside = outside_window(evaluation.predictions.truth, faces.center, faces.side, made.box)
+def seen_in_training(faces: Faces, training: Path) -> int | None:
+    """How many faces are of images whose checksum train recorded; None where either is not recorded."""
+    recorded, checksums = training / "images.txt", faces.extra.get("image_sha256")
+    if checksums is None or not recorded.exists():
+        return None
+    seen = set(recorded.read_text(encoding="ascii").split())
+    return sum(checksum in seen for checksum in checksums)
+
+
+def origin(experiment: Experiment, identity: Identity, evaluation: Evaluation, run: str, outside: float) -> dict:
+    """provenance.json: what the figures were made of; outside: the share of landmarks outside the model's input."""
+    made = evaluation.predictions.made
     return {
         "name": experiment.name, "kind": experiment.kind, "experiment": experiment.model_name,
         "dataset": experiment.dataset, "trained_on": experiment.trained_on, "recipe": experiment.recipe_name,
         "init": experiment.init, "protocol": made.protocol, "normaliser": evaluation.scheme.normaliser,
         "landmarks": made.landmarks, "landmark_count": evaluation.scheme.count,
-        "run": run, "fingerprint": fingerprint, "series": provenance.series_key(experiment, identity),
+        "run": run, "fingerprint": identity.fingerprint, "series": provenance.series_key(experiment, identity),
         "hashes": {**identity.hashes, "data": provenance.dvc_hash(experiment.crops), "model": made.model},
-        "environment": provenance.environment(), "input_px": made.input_px, "outside_input": float(outside.mean()),
+        "environment": provenance.environment(), "input_px": made.input_px, "outside_input": outside,
+        "seen_in_training": seen_in_training(evaluation.faces, experiment.training),
         "cost": made.cost, "workload": made.workload,
     }  # fmt: skip
 
 
 def main(name: str) -> None:
-    experiment = load_experiment(name, "about")
+    experiment = load_experiment(name, "about", "evaluation")
     scheme, identity = read_scheme(experiment.dataset), provenance.identify(experiment)
     test, (train, _) = read_crops(experiment.crops, "test"), read_index(experiment.crops, "train")
-    predictions = read_predictions(experiment.predictions, test.faces)
-    evaluation = evaluate(predictions, scheme)
-    baseline = evaluate(mean_shape_predictions(train, predictions), scheme) if len(train) else None
-    metrics, report = evaluation.metrics(baseline), experiment.report
-
-    fingerprint = identity.fingerprint
-    if experiment.kind == "cross_dataset":  # it is logged in the run of its experiment
-        trained = Path("reports/experiments") / experiment.model_name / "provenance.json"
-        fingerprint = json.loads(trained.read_text(encoding="utf-8"))["fingerprint"]
+    predictions, report = read_predictions(experiment.predictions, test.faces), experiment.report
+    measured = np.ones(len(test), bool)
+    if experiment.kind == "cross_dataset":  # the landmarks in common may all lack annotation in some faces
+        measured = measurable(predictions, scheme)
+        if not measured.any():
+            raise InputError(
+                f"{name}: none of the {len(test)} test faces of {experiment.dataset} has its {scheme.normaliser} and "
+                "one of the landmarks in common annotated. Take the evaluation off params/pipeline.yaml."
+            )
+    evaluation = evaluate(predictions.where(measured), scheme)
+    baseline = None
+    if len(train):
+        baseline = evaluate(mean_shape_predictions(train, evaluation.predictions), scheme)
+    metrics = evaluation.metrics(experiment.data.evaluation.thresholds, baseline)
+    left_out = [face for face, kept in zip(test.faces.face_id, measured, strict=True) if not kept]
+    analysis = details(evaluation, predictions.made.box, baseline, left_out)
     with tracked(identity, "evaluate", "test", len(test)) as run:
         with atomic(report / "ced.csv") as temporary:
             evaluation.ced().to_csv(temporary, index=False, float_format="%.6f")
         with atomic(report / "faces.csv") as temporary:
             evaluation.face_table().to_csv(temporary, index=False, float_format="%.8g")
-        write_json(report / "details.json", details(evaluation, predictions.made.box))
+        write_json(report / "details.json", analysis)
         write_json(report / "metrics.json", metrics)
-        write_json(report / "provenance.json", origin(experiment, identity, evaluation, run.name, fingerprint))
+        made = origin(experiment, identity, evaluation, run.name, analysis["outside_input"]["landmarks"])
+        write_json(report / "provenance.json", made)
         if experiment.kind == "experiment":
             for file in ("history.csv", "training.json"):  # of its training, for the report
                 with atomic(report / file) as temporary:
                     shutil.copyfile(experiment.training / file, temporary)
         write_galleries(
-            test, evaluation, experiment.galleries, report / "pictures", experiment.data.about.share_pictures
-        )
+            test, predictions, evaluation, measured, experiment.galleries, report / "pictures",
+            experiment.data.about.share_pictures,
+        )  # fmt: skip
         (log_evaluation if experiment.kind == "experiment" else log_cross_dataset)(run, experiment)
     whole = metrics["test"]
-    baseline_nme = f", the mean shape's {whole['nme_mean_shape']:.3f} %" if baseline else ""
+    mean_shape = whole.get("nme_mean_shape")
+    baseline_nme = "" if mean_shape is None else f", the mean shape's {mean_shape:.3f} %"
     nme = "not finite" if whole["nme"] is None else f"{whole['nme']:.3f} %"
     print(
         f"{name}: test NME {nme} of {scheme.normaliser} on {whole['n']} faces by {len(predictions.made.landmarks)} of "
         f"{scheme.count} landmarks{baseline_nme}; MLflow run {run.name}"
     )
+    poor = baseline_remark((analysis["mean_shape"] or {}).get("verdict"), whole["nme"], mean_shape)
+    seen = seen_remark(made["seen_in_training"], whole["n"])
+    for remark in filter(None, (poor and f"{poor}. {CAUSES}", seen, left_out_remark(len(left_out), whole["n"]))):
+        print(f"warning: {name}: {remark}", file=sys.stderr)
 
 
 if __name__ == "__main__":

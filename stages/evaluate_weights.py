@@ -34,7 +34,7 @@ from stages.model.device import device
 from stages.model.hrnet import HRNet
 from stages.predictions.table import Made, Predictions, write_predictions
 from stages.reporting.published import Measured, comparison_table, published
-from stages.reporting.tables import markdown_table, number
+from stages.reporting.tables import at_threshold, markdown_table, number
 from stages.sources import checks, readers
 from stages.sources.images.checksums import image_checksums
 from stages.sources.images.reading import read_image
@@ -43,7 +43,6 @@ from stages.system.files import digest, write_json
 
 RELEASED = ModelInput(size=256, box=1.25, stretch=True)  # of the published training
 BATCH = 32  # faces
-FIGURES = {"nme": "NME", "fr_0.08": "FR@8", "fr_0.10": "FR@10", "auc_0.08": "AUC@8", "auc_0.10": "AUC@10"}
 
 
 def read_weights(path: Path, landmarks: int) -> tuple[HRNet, ModelInput]:
@@ -124,7 +123,7 @@ def predict_in_blocks(
 def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -> None:
     folder = Path(root).expanduser() if root else None
     name = choose_dataset(name, folder)
-    dataset = load_dataset(name, "about", "source", "landmarks", "crops")
+    dataset = load_dataset(name, "about", "source", "landmarks", "crops", "evaluation")
     scheme = load_dataset_scheme(dataset.landmarks.scheme, dataset.landmarks.normaliser, name)
     model, model_input = read_weights(weights, scheme.count)
     if protocol == "paper" and (model_input.size, model_input.box) != (RELEASED.size, RELEASED.box):
@@ -154,14 +153,15 @@ def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -
         input_px=model_input.size, box=model_input.box, model=digest(file, "md5"), cost=cost(model, model_input.size),
         workload=workload(model.config, model_input.size, False),
     ))  # fmt: skip
-    evaluation = evaluate(predictions, scheme)
-    metrics = evaluation.metrics()
+    evaluation, thresholds = evaluate(predictions, scheme), dataset.evaluation.thresholds
+    metrics = evaluation.metrics(thresholds)
     write_predictions(out / "predictions.parquet", predictions, evaluation.nme_columns())
     write_json(out / "metrics.json", metrics)
 
     print(f"{weights} on {dataset.about.title}, protocol {protocol}; percent, normaliser {scheme.normaliser}\n")
-    rows = [(subset, entry["n"], *(number(entry[key], 2) for key in FIGURES)) for subset, entry in metrics.items()]
-    print(markdown_table(("subset", "n", *FIGURES.values()), rows))
+    figures = {"nme": "NME"} | {f"{kind}_{t:.2f}": at_threshold(kind, t) for kind in ("fr", "auc") for t in thresholds}
+    rows = [(subset, entry["n"], *(number(entry[key], 2) for key in figures)) for subset, entry in metrics.items()]
+    print(markdown_table(("subset", "n", *figures.values()), rows))
     typed = TypeAdapter(dict[str, Metrics]).validate_python(metrics)
     counts = {"test": dataset.source.counts.test, **dataset.source.counts.subsets}
     measured = Measured(weights.name, "here", typed, counts)

@@ -3,23 +3,24 @@
     python -m stages.report
     python -m stages.report compare wflw-paper wflw-modern
 
-The first, which DVC runs, reads reports/experiments/*/ (all with a metrics.json, listed in the pipeline or not) and
-writes reports/results.md, reports/pages/ and reports/figures/. The second prints how two experiments differ on the same
-faces.
+The first, which DVC runs, reads reports/experiments/*/ (all that have results, listed in the pipeline or not) and
+writes reports/results.md, reports/pages/ and reports/figures/; damaged results are marked there and on the terminal.
+The second prints how two experiments differ on the same faces.
 """
 
 import argparse
+import sys
 from itertools import groupby
 from pathlib import Path
 
 from stages.metrics import consistency
 from stages.metrics.paired_tests import compare
-from stages.metrics.results import Result, read_results
+from stages.metrics.results import REMEDY, Result, read_all, read_results
 from stages.reporting import comparisons, experiment_page, results_page
 from stages.reporting.experiment_figures import experiment_figures
 from stages.reporting.figures import ced_figure, encode, experiment_styles
 from stages.reporting.published import published
-from stages.reporting.tables import normaliser_name
+from stages.reporting.tables import normaliser_name, thresholds
 from stages.reporting.times import read_times
 from stages.system import errors
 from stages.system.errors import InputError
@@ -37,8 +38,12 @@ def ced_figures(results: list[Result]) -> dict[str, bytes]:
     for (dataset, normaliser), members in groupby(
         sorted(experiments, key=results_page.section_key), results_page.section_key
     ):
+        members = list(members)
         curves = {experiment.name: experiment.ced["test"] for experiment in members}
-        figure = ced_figure(curves, style, title=f"{dataset}, test", normaliser=normaliser_name(normaliser))
+        figure = ced_figure(
+            curves, style, title=f"{dataset}, test", normaliser=normaliser_name(normaliser),
+            limit=100 * float(max(thresholds(experiment.metrics["test"] for experiment in members))),
+        )  # fmt: skip
         figures[results_page.ced_name(dataset, normaliser)] = encode(figure)
     return figures
 
@@ -61,12 +66,15 @@ def compare_experiments(first: str, second: str) -> str:
     return f"A = {first}, B = {second}; NME in percent of {one.provenance.normaliser}\n\n{table}\n{comparisons.LEGEND}"
 
 
-def main() -> None:
-    results = read_results(REPORTS / "experiments")
-    consistency.check(results)
+def main() -> list[str]:
+    """Returns the names of damaged results, which are marked and keep no other from the page."""
+    results, damaged = read_all(REPORTS / "experiments")
+    damaged |= {result.name: faults for result in results if (faults := list(consistency.result_faults(result)))}
+    results = [result for result in results if result.name not in damaged]
     others = {dataset: published(dataset) for dataset in {result.provenance.dataset for result in results}}
-    text = results_page.render(results, others, read_times(REPORTS / "benchmarks.json"))
-    figures, pages = ced_figures(results), {}
+    text = results_page.render(results, others, read_times(REPORTS / "benchmarks.json"), damaged)
+    figures = ced_figures(results)
+    pages = {f"{name}.md": experiment_page.damaged(name, faults).encode() for name, faults in damaged.items()}
     for result in results:
         drawn = experiment_figures(result)
         figures |= {f"{result.name}/{name}.png": encode(figure) for name, figure in drawn.items()}
@@ -79,6 +87,12 @@ def main() -> None:
     with atomic(REPORTS / "results.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{REPORTS / 'results.md'}: {len(results)} page{'' if len(results) == 1 else 's'} in {REPORTS / 'pages'}")
+    for name, faults in sorted(damaged.items()):
+        listed = "\n".join(f"  - {fault}" for fault in faults)
+        print(f"warning: {name} is damaged or contradicts itself, so it is not shown:\n{listed}", file=sys.stderr)
+    if damaged:
+        print(REMEDY, file=sys.stderr)
+    return sorted(damaged)
 
 
 if __name__ == "__main__":
@@ -93,7 +107,7 @@ if __name__ == "__main__":
         if given.command == "compare":
             print(compare_experiments(given.first, given.second))
         else:
-            main()
-            log_missing()  # the pages, in the MLflow runs of the experiments
+            damaged = main()
+            log_missing(damaged)  # the pages, in the MLflow runs of the experiments
 
     errors.run(run)

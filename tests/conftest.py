@@ -23,6 +23,7 @@ source:
   csv: {images: images, train: train.csv, test: test.csv, subsets: {blur: test_blur.csv}}
 landmarks: {scheme: three, normaliser: inter_ocular}
 crops: {size: 112, context: 2.1875, val_share: 0.2}
+evaluation: {thresholds: [0.08, 0.10]}
 """
 
 TOY_SCHEME = "{count: 3, flip_pairs: [[0, 1]], groups: {eyes: [0, 1], mouth: [2]}, inter_ocular: [0, 1]}"

@@ -98,6 +98,31 @@ def test_a_wrong_recipe_parameter_is_reported_with_its_file_and_key(change, key,
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("thresholds", [[0.07], [0.08, 0.1], [0.05, 0.08, 0.1, 1]])
+def test_a_dataset_has_thresholds_of_its_own(change, thresholds):
+    change("datasets/demo.yaml", "evaluation.thresholds", thresholds)
+    assert load_dataset("demo", "evaluation").evaluation.thresholds == thresholds
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        ([], "evaluation.thresholds: List should have at least 1"),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], "evaluation.thresholds: List should have at most 4"),
+        ([0.1, 0.08], "evaluation.thresholds: each must be larger than the one before it"),
+        ([0.1, 0.1], "evaluation.thresholds: each must be larger than the one before it"),
+        ([0.075], "evaluation.thresholds: two decimals at most (0.08 is 8 % of the normaliser)"),
+        ([8], "evaluation.thresholds.0: Input should be less than or equal to 1"),
+        ([0.0], "evaluation.thresholds.0: Input should be greater than 0"),
+    ],
+)
+def test_wrong_thresholds_are_reported(change, thresholds, message):
+    change("datasets/demo.yaml", "evaluation.thresholds", thresholds)
+    with pytest.raises(InputError) as error:
+        load_dataset("demo", "evaluation")
+    assert message in str(error.value)
+
+
 def test_all_faults_of_a_file_are_reported_at_once(change):
     change("recipes/quick.yaml", "train.epochs", 0)
     change("recipes/quick.yaml", "train.batch", "big")

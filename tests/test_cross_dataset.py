@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from conftest import TOY_DATASET, Project, draw_toy
 from test_report import row
 
+from stages.data.crops import read_index, write_index
 from stages.data.faces import read_table
 
 # The toy's faces under another dataset's name and order of landmarks, with one more that the toy has not
@@ -125,6 +127,73 @@ def test_it_runs_again_only_when_the_correspondence_changes(evaluated):
     evaluated.change("params/correspondence.yaml", "pairs: [[0, 2], [1, 0]]", "pairs: [[0, 2], [1, 0], [2, 1]]")
     assert "predict_cross@there" in status
     assert "predict@" not in status
+
+
+@pytest.fixture
+def copied(evaluated, tmp_path) -> Project:
+    """A copy, to be changed."""
+    project = Project(tmp_path)
+    write_other(project)
+    for name in ("data", "models"):
+        shutil.copytree(evaluated.folder / name, project.folder / name, dirs_exist_ok=True)
+    return project
+
+
+def change_test_faces(project: Project, **changes) -> None:
+    """Replace columns of the test faces of `other`."""
+    folder = project.folder / "data/crops/other"
+    faces, to_image = read_index(folder, "test")
+    write_index(folder / "test.parquet", replace(faces, **changes), to_image)
+
+
+def test_faces_without_any_landmark_in_common_are_left_out_and_counted(copied):
+    faces, _ = read_index(copied.folder / "data/crops/other", "test")
+    truth = faces.landmarks.copy()
+    truth[0, :3] = np.nan  # the fourth is not in common
+    truth[4, 0] = np.nan  # no inter-ocular distance
+    truth[5, 1] = np.nan  # measured, by the eyes
+    change_test_faces(copied, landmarks=truth, visible=np.isfinite(truth).all(-1))
+    printed = copied.stage("evaluate", "there")
+    assert "2 of 12 faces are left out, which lack the normaliser or all of these landmarks" in printed
+    measured = results(copied, "there", "details")
+    assert measured["left_out"] == [faces.face_id[0], faces.face_id[4]]
+    table = pd.read_csv(copied.folder / "reports/experiments/there/faces.csv")
+    kept = [i for i in range(12) if i not in (0, 4)]
+    assert table["face_id"].tolist() == [faces.face_id[i] for i in kept]
+    points = read_table(copied.folder / "data/predictions/there.parquet")["landmarks"].to_pylist()
+    distance = np.hypot(*np.moveaxis(np.reshape(points, (12, 3, 2)) - truth[:, :3], -1, 0))
+    apart = np.hypot(*(truth[:, 0] - truth[:, 2]).T)
+    distance[5, 1] = (distance[5, 0] + distance[5, 2]) / 2  # a face's mean over two landmarks
+    expected = 100 * (distance.mean(1) / apart)[kept]
+    np.testing.assert_allclose(table["nme"], expected, rtol=1e-7)
+    assert results(copied, "there")["test"]["nme"] == pytest.approx(expected.mean(), rel=1e-9)
+    copied.stage("report")
+    for page in ("results.md", "pages/there.md"):
+        assert "2 of 12 faces are left out" in (copied.folder / "reports" / page).read_text()
+
+
+def test_an_evaluation_without_a_face_to_measure_is_refused(copied):
+    faces, _ = read_index(copied.folder / "data/crops/other", "test")
+    truth = faces.landmarks.copy()
+    truth[:, :3] = np.nan
+    change_test_faces(copied, landmarks=truth, visible=np.isfinite(truth).all(-1))
+    printed = copied.stage("evaluate", "there", fails=True)
+    assert (
+        "there: none of the 12 test faces of other has its inter_ocular and one of the landmarks in common" in printed
+    )
+
+
+def test_test_faces_that_the_model_was_trained_on_are_marked(copied):
+    """The other dataset's test images may be training images of the model's."""
+    change_test_faces(copied, extra={"image_sha256": [f"{i:064x}" for i in range(12)]})
+    (copied.folder / "data/training/toy-tiny/images.txt").write_text("".join(f"{i:064x}\n" for i in range(3, 40)))
+    words = "9 of 12 test faces are of images that the model was trained on: optimistic"
+    assert words in copied.stage("evaluate", "there")
+    assert results(copied, "there", "provenance")["seen_in_training"] == 9
+    copied.stage("report")
+    matrix = (copied.folder / "reports/results.md").read_text().partition("## Cross-dataset evaluation")[2]
+    assert f"- there: {words}." in matrix
+    assert f"**Note**: {words}." in (copied.folder / "reports/pages/there.md").read_text()
 
 
 def test_schemes_that_do_not_correspond_are_refused(evaluated, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
@@ -20,12 +21,19 @@ from stages.data.scheme import DatasetScheme, Scheme, write_scheme
 from stages.metrics import breakdown, calibration
 from stages.metrics.details import details, group_columns
 from stages.metrics.evaluation import evaluate as measure
+from stages.metrics.evaluation import mean_shape_predictions, measurable
+from stages.metrics.remarks import against_baseline
 from stages.metrics.results import read_results
+from stages.metrics.schema import Averages, Details
 from stages.predictions.table import Made, Predictions, write_predictions
+from stages.reporting.experiment_figures import landmark_figure
+from stages.reporting.experiment_page import normaliser_table
 from stages.sources.demo.mean_face import LANDMARKS
 from stages.sources.demo.shape import deform, rotation
 from stages.sources.demo.traits import draw
+from stages.system.errors import InputError
 from stages.tracking.provenance import identify, series_key
+from stages.tracking.results import log_missing
 
 PARAMS = ROOT / "params"
 
@@ -163,7 +171,7 @@ def test_a_partial_prediction_is_analysed_by_its_landmarks_and_binned_by_the_who
     assert part["landmarks"] == pytest.approx(errors.mean(0), rel=1e-12)
     assert part["group_sizes"] == {"eyes": 1, "nose": 1, "mouth": 1}
     assert part["groups"]["mouth"]["nme"] == pytest.approx(errors[:, 0].mean(), rel=1e-12)
-    assert part["averages"]["box_sqrt"].keys() == {"faces", "visible", "pooled"}
+    assert part["averages"]["box_sqrt"].keys() == {"n", "faces", "visible", "pooled"}
     assert part["averages"]["inter_ocular"]["visible"] == pytest.approx(errors[faces.visible[:, landmarks]].mean())
     assert part["mean_face"] == [whole["mean_face"][i] for i in landmarks]
     for condition, bins in part["conditions"].items():
@@ -174,8 +182,174 @@ def test_a_partial_prediction_is_analysed_by_its_landmarks_and_binned_by_the_who
         assert sizes[0] == sizes[1]
 
 
-def prepare(root: Path, missing: int | None = None, share_pictures: bool = True) -> np.ndarray:
-    """All that evaluate reads of demo-quick, its predictions among it. Returns their NMEs (N,) in percent."""
+def with_holes(faces: Faces) -> Faces:
+    """Every fourth face lacks the nose and a corner of the mouth, the second face all of the mouth."""
+    truth = faces.landmarks.copy()
+    truth[::4, 2:4] = truth[1, 3:] = np.nan
+    return replace(faces, landmarks=truth, visible=faces.visible & np.isfinite(truth).all(-1))
+
+
+def test_what_is_not_annotated_counts_in_no_figure():
+    faces, landmarks = with_holes(some_faces()), [4, 1, 2, 3]
+    predictions = predict(faces, landmarks)
+    evaluation = measure(predictions, SCHEME)
+    content = details(evaluation, 1.25, measure(mean_shape_predictions(faces, predictions), SCHEME))
+    json.dumps([content, evaluation.metrics([0.1])], allow_nan=False)
+
+    # the definitions again, face by face and landmark by landmark
+    by_landmark, by_group, by_face, visible, pairs, outside = [[] for _ in landmarks], [], [], [], [], 0
+    px = []
+    for i in range(len(faces)):
+        eyes = faces.landmarks[i, 1] - faces.landmarks[i, 0]
+        px.append(np.hypot(*eyes))
+        face = {}
+        for k, landmark in enumerate(landmarks):
+            true = faces.landmarks[i, landmark]
+            if np.isnan(true[0]):
+                continue
+            face[landmark] = 100 * np.hypot(*(predictions.points[i, k] - true)) / px[-1]
+            by_landmark[k].append(face[landmark])
+            pairs.append((predictions.scores[i, k], face[landmark]))
+            visible += [face[landmark]] * int(faces.visible[i, landmark])
+            outside += max(abs(true - faces.center[i])) > 1.25 / 2 * faces.side[i]
+        by_face.append(np.mean(list(face.values())))
+        mouth = [face[landmark] for landmark in (3, 4) if landmark in face]
+        by_group += [np.mean(mouth)] if mouth else []
+    average = content["averages"]["inter_ocular"]
+    assert evaluation.metrics([0.1])["test"]["nme"] == pytest.approx(np.mean(by_face), rel=1e-12)
+    assert average["faces"] == pytest.approx(np.mean(by_face), rel=1e-12)
+    assert average["visible"] == pytest.approx(np.mean(visible), rel=1e-12)
+    assert average["pooled"] == pytest.approx(np.dot(by_face, px) / np.sum(px), rel=1e-12)
+    assert content["landmarks"] == pytest.approx([np.mean(errors) for errors in by_landmark], rel=1e-12)
+    assert content["groups"]["mouth"]["nme"] == pytest.approx(np.mean(by_group), rel=1e-12)
+    nose = (faces.landmarks[:, 2] - faces.center) / faces.side[:, None]
+    assert content["mean_face"][2] == pytest.approx(nose[~np.isnan(nose[:, 0])].mean(0), abs=1e-5)
+    scores, errors = np.array(pairs).T
+    rho = np.corrcoef(rankdata(-scores), rankdata(errors))[0, 1]
+    assert content["calibration"]["rank_correlation_landmarks"] == pytest.approx(rho, abs=1e-12)
+    assert sum(bin["n"] for bin in content["calibration"]["reliability"]) == len(pairs)
+    assert content["outside_input"]["landmarks"] == pytest.approx(outside / len(pairs), rel=1e-12)
+    hidden = sum(faces.annotated[:, landmarks].ravel() & ~faces.visible[:, landmarks].ravel())
+    assert content["annotation"] == {"landmarks": 160, "not_annotated": 160 - len(pairs), "hidden": hidden}
+    assert 0 < sum(bin["n"] for bin in content["conditions"]["yaw"]) == 40 - 10 - 1  # those with all of the landmarks
+    assert sum(bin["n"] for bin in content["conditions"]["visible"]) == 40
+
+
+def test_predictions_and_scores_of_landmarks_that_are_not_annotated_do_not_matter():
+    faces = with_holes(some_faces())
+    predictions = predict(faces, [0, 1, 2, 3, 4])
+    absent = ~faces.annotated
+    for point, score in ((np.nan, 0.0), (1e6, 1.0)):
+        other = replace(
+            predictions,
+            points=np.where(absent[..., None], point, predictions.points),
+            scores=np.where(absent, score, predictions.scores),
+        )
+        one, two = measure(predictions, SCHEME), measure(other, SCHEME)
+        assert details(one, 1.25) == details(two, 1.25)
+        pd.testing.assert_frame_equal(one.face_table(), two.face_table())
+
+
+def test_a_missing_prediction_of_an_annotated_landmark_is_a_failure_also_beside_those_not_annotated():
+    content = details(measure(predict(with_holes(some_faces()), [0, 1, 2, 3, 4], missing=4), SCHEME), 1.25)
+    assert content["without_prediction"] == ["f4"]
+    assert content["averages"]["inter_ocular"]["faces"] is None
+
+
+def test_without_a_hidden_landmark_there_is_no_analysis_of_visibility():
+    faces = with_holes(some_faces())
+    content = details(measure(predict(replace(faces, visible=faces.annotated), [0, 1, 2, 3, 4]), SCHEME), 1.25)
+    assert "visible" not in content["conditions"]
+    assert content["annotation"]["hidden"] == 0
+
+
+def test_a_landmark_and_a_group_that_no_face_has_are_left_out():
+    faces = some_faces()
+    faces.landmarks[:, 2] = np.nan
+    predictions = predict(faces, [0, 1, 2, 3, 4])
+    evaluation = measure(predictions, SCHEME)
+    content = details(evaluation, 1.25, measure(mean_shape_predictions(faces, predictions), SCHEME))
+    assert content["landmarks"][2] is content["mean_face"][2] is None
+    assert content["groups"].keys() == {"eyes", "mouth"}
+    assert "yaw" not in content["conditions"]
+    landmark_figure(Details.model_validate(content), [0, 1, 2, 3, 4]).draw_without_rendering()
+    untrained = measure(mean_shape_predictions(faces, predict(some_faces(), [0, 1, 2, 3, 4])), SCHEME)
+    assert evaluation.metrics([0.1], untrained)["test"]["nme_mean_shape"] is None  # no face of train has the nose
+    assert details(evaluation, 1.25, untrained)["mean_shape"] is None
+
+
+def test_a_secondary_normaliser_is_averaged_over_the_faces_that_have_it():
+    scheme = SCHEME.model_copy(update={"normaliser": "box_side"})
+    faces = some_faces()
+    faces.landmarks[:7, 0] = np.nan
+    predictions = predict(faces, [0, 1, 2, 3, 4])
+    whole, part = (
+        details(measure(p, scheme), 1.25)["averages"] for p in (predictions, predictions.where(np.arange(40) > 6))
+    )
+    assert whole["inter_ocular"] == pytest.approx(part["inter_ocular"], rel=1e-12)
+    assert (whole["inter_ocular"]["n"], whole["box_side"]["n"]) == (33, 40)
+    text = normaliser_table({name: Averages.model_validate(row) for name, row in whole.items()}, "box_side")
+    assert "inter-ocular distance (outer eye corners), 33 of 40 faces |" in text
+
+
+def test_landmarks_at_one_height_have_no_secondary_normaliser_and_are_measured():
+    faces = some_faces()
+    faces.landmarks[:, :2, 1] = 50
+    faces = replace(faces, landmarks=faces.landmarks[:, :2], visible=faces.visible[:, :2])
+    scheme = SCHEME.model_copy(update={"count": 2, "groups": {"eyes": [0, 1]}, "flip_pairs": [[0, 1]]})
+    content = details(measure(predict(faces, [0, 1]), scheme), 1.25)
+    assert content["averages"]["box_sqrt"] == {"n": 0, "faces": None, "visible": None, "pooled": None}
+    assert content["averages"]["inter_ocular"]["n"] == content["averages"]["box_diagonal"]["n"] == 40
+    averages = Details.model_validate(content).averages
+    assert "| √(w·h) of the landmarks' bounding box, 0 of 40 faces" in normaliser_table(averages, "inter_ocular")
+
+
+def test_faces_without_the_official_normaliser_are_refused_by_name():
+    faces = some_faces()
+    faces.landmarks[3, 0] = np.nan
+    faces.landmarks[5, 0] = faces.landmarks[5, 1]
+    predictions = predict(faces, [0, 1, 2, 3, 4])
+    with pytest.raises(InputError, match="2 faults") as caught:
+        measure(predictions, SCHEME)
+    for face in ("f3", "f5"):
+        assert f"face {face}: inter_ocular is 0 or needs a landmark that is not annotated" in str(caught.value)
+    faces.landmarks[6, [2, 3]] = np.nan
+    predictions = predict(faces, [2, 3])
+    measured = measurable(predictions, SCHEME)
+    assert np.flatnonzero(~measured).tolist() == [3, 5, 6]
+    assert measure(predictions.where(measured), SCHEME).faces.face_id == [
+        f"f{i}" for i in range(40) if i not in (3, 5, 6)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict"),
+    [
+        (np.full(50, 3.0), "worse"),
+        (np.zeros(50), "worse"),
+        (np.r_[np.full(49, 1.0), -60.0], "not significantly better"),
+        (np.r_[np.full(40, -3.0), np.full(10, 3.0)], "better"),
+    ],
+)
+def test_a_model_is_compared_with_the_mean_shape_face_by_face(difference, verdict):
+    baseline = np.linspace(20, 90, 50)
+    found = against_baseline(baseline + difference, baseline)
+    assert (found["verdict"], found["difference"]) == (verdict, pytest.approx(difference.mean(), abs=1e-12))
+    beside_missing = against_baseline(np.append(baseline + difference, np.inf), np.append(baseline, 5.0))
+    assert beside_missing == found
+    assert against_baseline(np.full(3, np.inf), np.ones(3))["verdict"] == "worse"
+
+
+def prepare(
+    root: Path, missing: int | None = None, share_pictures: bool = True, faces: Faces | None = None, seen: int = 0,
+    worse: float = 1,
+) -> np.ndarray:  # fmt: skip
+    """All that evaluate reads of demo-quick, its predictions among it. Returns their NMEs (N,) in percent.
+
+    seen: how many test faces are of images of the training. worse: a factor of the errors.
+    """
+    faces = some_faces() if faces is None else faces
+    faces = replace(faces, extra={"image_sha256": [f"{i:064x}" for i in range(len(faces))]})
     for name in ("dvc.yaml", "stages"):  # for the hash of the code
         (root / name).symlink_to(ROOT / name)
     for folder in ("params/datasets", "params/recipes", "data/crops/demo", "data/training/demo-quick", "models"):
@@ -191,7 +365,7 @@ def prepare(root: Path, missing: int | None = None, share_pictures: bool = True)
     )
     (root / "models/random").write_text("drawn at random")
     write_scheme(SCHEME, "demo")
-    faces, crops = some_faces(), root / "data/crops/demo"
+    crops = root / "data/crops/demo"
     pictures = np.random.default_rng(4).integers(0, 255, (len(faces), 48, 48, 3), np.uint8)
     for split in ("train", "test"):
         np.save(crops / f"{split}.npy", pictures)
@@ -202,7 +376,11 @@ def prepare(root: Path, missing: int | None = None, share_pictures: bool = True)
     training = {"epochs": 2, "seed": 1, "checkpoint": {"epoch": 2, "val/nme": 8.0}, "device": "cpu", "processes": 1}
     training |= {"lock": "f" * 32, "cpu": "Some CPU", "threads": 2, "isa": "AVX2"}
     (root / "data/training/demo-quick/training.json").write_text(json.dumps(training))
+    images = sorted(f"{i:064x}" for i in (*range(seen), *range(100, 140)))
+    (root / "data/training/demo-quick/images.txt").write_text("".join(f"{name}\n" for name in images))
     predictions = predict(faces, [0, 1, 2, 3, 4], missing)
+    points = predictions.truth + worse * (predictions.points - predictions.truth)
+    predictions = replace(predictions, points=np.where(faces.annotated[..., None], points, 0))
     write_predictions(root / "data/predictions/demo-quick.parquet", predictions)
     px = normalisers(faces.landmarks, faces.side, {"inter_ocular": [0, 1]})["inter_ocular"]
     return 100 * face_errors(predictions.points, faces.landmarks, px)
@@ -260,6 +438,92 @@ def test_a_face_without_a_prediction_is_listed(root):
     assert "1 face has no prediction and counts as a failure: f7." in text
     content = json.loads((root / "reports/experiments/demo-quick/details.json").read_text())
     assert content["without_prediction"] == ["f7"]
+
+
+def test_the_page_says_what_is_not_annotated(root):
+    nme = prepare(root, faces=with_holes(some_faces()))
+    evaluate.main("demo-quick")
+    assert report.main() == []
+    metrics = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())
+    assert metrics["test"]["nme"] == pytest.approx(nme.mean(), rel=1e-9)
+    text = (root / "reports/pages/demo-quick.md").read_text()
+    assert "Of the 200 landmarks of the test faces, 22 are not annotated, so not measured, and " in text
+    assert "Faces differ in their number of annotated landmarks" in text
+    assert "Every face has the same number of landmarks" not in text
+    assert "for the 29 of 40 faces that have all of these annotated" in text
+
+
+def test_the_page_is_silent_where_everything_is_annotated(root):
+    faces = some_faces()
+    prepare(root, faces=replace(faces, visible=np.ones((40, 5), bool)))
+    evaluate.main("demo-quick")
+    report.main()
+    text = (root / "reports/pages/demo-quick.md").read_text()
+    assert "not annotated" not in text
+    assert "Every face has the same number of landmarks" in text
+    assert "that have all of these annotated" not in text
+
+
+def test_figures_are_given_at_the_dataset_s_own_thresholds(root):
+    nme = prepare(root)
+    file = root / "params/datasets/demo.yaml"
+    assert "thresholds: [0.08, 0.10]" in file.read_text()
+    file.write_text(file.read_text().replace("thresholds: [0.08, 0.10]", "thresholds: [0.07, 0.125]"))
+    with pytest.raises(InputError, match="evaluation.thresholds: two decimals at most"):
+        evaluate.main("demo-quick")
+    file.write_text(file.read_text().replace("0.125]", "0.2]"))
+    evaluate.main("demo-quick")
+    report.main()
+    entry = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())["test"]
+    assert {key for key in entry if key.startswith(("fr", "auc"))} == {
+        f"{kind}_{t}{end}" for kind in ("fr", "auc") for t in ("0.07", "0.20") for end in ("", "_ci95")
+    }
+    assert entry["fr_0.07"] == pytest.approx(100 * (nme > 7).mean())
+    assert entry["auc_0.20"] == pytest.approx(100 * np.clip(1 - nme / 20, 0, 1).mean())
+    for page in ("results.md", "pages/demo-quick.md"):
+        (header, *_) = re.findall(r"\|[^\n]*FR@7 [^\n]*", (root / "reports" / page).read_text())
+        assert re.findall(r"(?:FR|AUC)@\d+", header) == ["FR@7", "FR@20", "AUC@7", "AUC@20"]
+
+
+def test_a_model_that_learned_nothing_is_said_to_be_worse_than_the_mean_shape(root, capsys):
+    prepare(root, worse=20)
+    evaluate.main("demo-quick")
+    report.main()
+    test = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())["test"]
+    words = f"worse than the mean-shape baseline ({test['nme']:.1f} % against {test['nme_mean_shape']:.1f} %)"
+    assert (
+        f"warning: demo-quick: {words}: it has learned nothing that helps. Usual causes: too few"
+        in capsys.readouterr().err
+    )
+    assert f"**Note**: {words}" in (root / "reports/pages/demo-quick.md").read_text()
+    (line,) = (line for line in (root / "reports/results.md").read_text().splitlines() if words in line)
+    assert line.startswith("| demo-quick ")
+
+
+@pytest.mark.parametrize(("seen", "recorded"), [(0, True), (7, True), (7, False)])
+def test_test_faces_of_training_images_are_counted_and_said(root, capsys, seen, recorded):
+    prepare(root, seen=seen)
+    if not recorded:
+        (root / "data/training/demo-quick/images.txt").unlink()
+    evaluate.main("demo-quick")
+    report.main()
+    made = json.loads((root / "reports/experiments/demo-quick/provenance.json").read_text())
+    assert made["seen_in_training"] == (seen if recorded else None)
+    words = "7 of 40 test faces are of images that the model was trained on: optimistic"
+    said = seen > 0 and recorded
+    assert (words in capsys.readouterr().err) == said
+    for page in ("results.md", "pages/demo-quick.md"):
+        assert (words in (root / "reports" / page).read_text()) == said
+
+
+def test_damaged_results_are_not_logged(root):
+    prepare(root)
+    evaluate.main("demo-quick")
+    (root / "models/demo-quick").mkdir()
+    (root / "models/demo-quick/model.safetensors").write_bytes(b"weights")
+    (root / "reports/experiments/demo-quick/metrics.json").write_text("{")
+    assert report.main() == ["demo-quick"]
+    assert log_missing(["demo-quick"]) == []
 
 
 def test_pictures_that_may_not_be_shared_stay_out_of_the_report(root):

@@ -74,6 +74,9 @@ def test_a_released_file_is_measured_on_the_sample(states, tmp_path, capsys, nam
     assert {len(row) for row in predictions["scores"]} == {k}
     assert metrics["test"]["nme"] == pytest.approx(predictions["nme"].mean(), rel=1e-12)
     printed = capsys.readouterr()
+    threshold = {"300w": 0.08, "aflw": 0.07}.get(name, 0.1)  # that of the dataset's papers
+    assert {key for key in metrics["test"] if key[:2] == "fr"} == {f"fr_{threshold:.2f}", f"fr_{threshold:.2f}_ci95"}
+    assert f"FR@{100 * threshold:.0f}" in printed.out.splitlines()[2]
     assert f"test has {n} faces" in printed.err
     if name != "300w":  # no figure is published on the private set under this normaliser
         assert "HRNet repository, released model" in printed.out

@@ -46,6 +46,29 @@ def test_the_percentiles_of_errors_are_errors_that_occur():
     assert (infinite["mean"], infinite["P50"], infinite["P99"]) == (np.inf, 2, np.inf)
 
 
+def test_values_that_are_not_known_are_left_out():
+    """As of landmarks that are not annotated."""
+    rng = np.random.default_rng(7)
+    x, y = rng.uniform(0, 1, 200), rng.lognormal(0, 1, 200)
+    holes = np.arange(200) % 3 == 0
+    x_holes, y_holes = np.where(holes & (np.arange(200) % 2 == 0), np.nan, x), np.where(holes, np.nan, y)
+    pd.testing.assert_frame_equal(
+        exploration.binned_quartiles(x_holes, y_holes, 4), exploration.binned_quartiles(x[~holes], y[~holes], 4)
+    )
+    pd.testing.assert_frame_equal(
+        exploration.error_summary({"a": y_holes.reshape(20, 10)}), exploration.error_summary({"a": y[~holes]})
+    )
+    line = exploration.cumulative_distribution({"a": y_holes}, "error").axes[0].lines[0]
+    assert line.get_label() == f"a ({(~holes).sum()})"
+    assert line.get_ydata()[-1] == pytest.approx(100)
+    shape, values = rng.normal(size=(20, 2)), np.where(np.arange(20) > 15, np.nan, np.arange(20.0))
+    shape[19] = np.nan
+    figure = exploration.mean_face(shape, values, "error")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["15", "14", "13", "12", "11"]
+    for drawn in (figure, exploration.error_scatter(x_holes, y_holes, "size")):
+        drawn.draw_without_rendering()
+
+
 def test_bins_have_equally_many_values_and_the_quartiles_of_them():
     rng = np.random.default_rng(3)
     x, y = rng.uniform(0, 1, 1000), rng.lognormal(0, 1, 1000)

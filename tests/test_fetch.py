@@ -39,6 +39,7 @@ DATASET = {
     },
     "landmarks": {"scheme": "two", "normaliser": "inter_ocular"},
     "crops": {"size": 64, "context": 2.0, "val_share": 0.1},
+    "evaluation": {"thresholds": [0.1]},
 }
 SCHEME = {"count": 2, "flip_pairs": [[0, 1]], "groups": {"eyes": [0, 1]}, "inter_ocular": [0, 1]}
 

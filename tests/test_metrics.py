@@ -15,6 +15,7 @@ from stages.metrics.summary import auc, ced, failure_rate, summarise
 from stages.predictions.table import Made, Predictions
 from stages.system.errors import InputError
 
+THRESHOLDS = (0.08, 0.10)
 SHARED = Path(__file__).parents[1] / "../shared"
 
 # three faces of two landmarks: 3-4-5 triangles give distances of 5 and 10 px
@@ -34,7 +35,7 @@ def test_a_face_without_a_prediction_fails_at_every_threshold():
     assert errors.tolist() == [np.inf, 0.05, 1.0]
     assert failure_rate(errors, 10.0) == 1 / 3
     assert auc(errors, 0.1) == pytest.approx((0 + 0.5 + 0) / 3)
-    entry = summarise(errors, seed=1)
+    entry = summarise(errors, 1, THRESHOLDS)
     assert entry["nme"] is None
     assert entry["nme_ci95"] is None
     assert entry["fr_0.10"] == pytest.approx(200 / 3)
@@ -135,7 +136,7 @@ def test_the_auc_is_the_exact_area_under_the_ced(threshold):
 
 
 def test_the_summary_of_a_subset_is_in_percent():
-    entry = summarise(np.array([0.02, 0.04, 0.09, 0.15]), seed=3)
+    entry = summarise(np.array([0.02, 0.04, 0.09, 0.15]), seed=3, thresholds=THRESHOLDS)
     low, high = entry.pop("nme_ci95")
     wilson = entry.pop("fr_0.10_ci95")
     assert wilson == pytest.approx([4.56, 69.94], abs=0.01)  # 1 of 4
@@ -156,7 +157,7 @@ def test_the_summary_of_a_subset_is_in_percent():
 
 @pytest.mark.parametrize(("nme", "mean", "failed"), [([], None, None), ([0.09], 9.0, 100.0)])
 def test_a_subset_of_no_face_or_one_has_no_interval(nme, mean, failed):
-    entry = summarise(np.array(nme), seed=0)
+    entry = summarise(np.array(nme), seed=0, thresholds=THRESHOLDS)
     assert (entry["n"], entry["nme"], entry["nme_ci95"], entry["fr_0.08"]) == (len(nme), mean, None, failed)
     json.dumps(entry, allow_nan=False)
 
@@ -193,7 +194,7 @@ def test_predictions_are_measured_over_the_landmarks_they_have_by_normalisers_of
     distance = np.hypot(*np.moveaxis(evaluation.predictions.points - faces.landmarks[:, [3, 2]], -1, 0)).mean(1)
     eyes = np.hypot(*(faces.landmarks[:, 0] - faces.landmarks[:, 1]).T)
     np.testing.assert_allclose(evaluation.official, distance / eyes, rtol=1e-12)
-    metrics = evaluation.metrics()
+    metrics = evaluation.metrics(THRESHOLDS)
     assert metrics["test"]["nme"] == pytest.approx(100 * (distance / eyes).mean(), rel=1e-12)
     assert metrics["blur"]["n"] == 10
     assert evaluation.perturbed["shift_5"].shape == (30,)
@@ -207,7 +208,7 @@ def test_the_baseline_predicts_the_mean_shape_of_the_training_faces_in_every_box
     mean = ((train.landmarks - 60) / 80).mean(0)
     np.testing.assert_allclose(points, np.tile(65 + 40 * mean[[3, 2]], (30, 1, 1)), rtol=1e-12)
     baseline = evaluate(mean_shape_predictions(train, predict(test, [3, 2])), SCHEME)
-    metrics = evaluate(predict(test, [3, 2]), SCHEME).metrics(baseline)
+    metrics = evaluate(predict(test, [3, 2]), SCHEME).metrics(THRESHOLDS, baseline)
     assert metrics["test"]["nme_mean_shape"] == pytest.approx(100 * baseline.official.mean(), rel=1e-12)
 
 

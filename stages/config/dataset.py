@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stages.config.section import Name, Section, Sha256
 from stages.system.errors import InputError
@@ -137,7 +137,25 @@ class Crops(Section):
     val_share: Annotated[float, Field(ge=0, lt=1)]  # of the training images, chosen by a hash of their content
 
 
-DATASET: dict[str, type[Section]] = {"about": About, "source": Source, "landmarks": Landmarks, "crops": Crops}
+class Evaluation(Section):
+    """What evaluate measures besides the NME."""
+
+    # FR and AUC are given at each: fractions of the official normaliser, ascending; those of the dataset's papers
+    thresholds: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, max_length=4)]
+
+    @field_validator("thresholds")
+    @classmethod
+    def _ascending_percent(cls, thresholds: list[float]) -> list[float]:
+        if any(round(t, 2) != t for t in thresholds):
+            raise ValueError("two decimals at most (0.08 is 8 % of the normaliser)")
+        if any(one >= other for one, other in zip(thresholds, thresholds[1:], strict=False)):
+            raise ValueError("each must be larger than the one before it")
+        return thresholds
+
+
+DATASET: dict[str, type[Section]] = {
+    "about": About, "source": Source, "landmarks": Landmarks, "crops": Crops, "evaluation": Evaluation
+}  # fmt: skip
 
 
 class Dataset:
@@ -147,6 +165,7 @@ class Dataset:
     source: Source
     landmarks: Landmarks
     crops: Crops
+    evaluation: Evaluation
 
     def __init__(self, name: str, location: Path | None, **sections: Section):
         self.name, self._location = name, location

@@ -1,6 +1,7 @@
 """Errors by landmark, group, pose, size and occlusion, under every normaliser and average.
 
-Symbols: N faces, K landmarks. Everything is computed from points in image px; errors are in percent of a normaliser.
+Symbols: N faces, K landmarks. Everything is computed from points in image px; errors are in percent of a normaliser,
+NaN where a landmark is not annotated or a face lacks the normaliser: no mean counts those.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,24 +33,40 @@ class Bin(NamedTuple):
     ci95: tuple[float, float] | None
 
 
+def known_mean(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """The mean of the values that are not NaN; NaN where there is none."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):  # 0/0
+        return np.where(known, values, 0).sum(axis) / known.sum(axis)
+
+
 def landmark_errors(points: np.ndarray, truth: np.ndarray, normaliser: np.ndarray) -> np.ndarray:
-    """(N, K) the distance of each landmark in percent of its face's normaliser (N,); ∞ where the prediction is NaN."""
+    """(N, K) the distance of each landmark in percent of its face's normaliser (N,).
+
+    ∞ where the prediction is NaN, NaN where the landmark is not annotated or the normaliser is NaN.
+    """
     distance = np.hypot(*np.moveaxis(np.asarray(points, float) - truth, -1, 0))
-    return 100 * np.where(np.isnan(distance), np.inf, distance) / normaliser[:, None]
+    missing = np.isnan(distance) & np.isfinite(truth).all(-1)
+    return 100 * np.where(missing, np.inf, distance) / normaliser[:, None]
 
 
 def averages(errors: np.ndarray, normaliser: np.ndarray, visible: np.ndarray) -> dict[str, float]:
-    """The averages in use, of errors (N, K) in percent of `normaliser` (N,).
+    """The averages in use, of errors (N, K) in percent of `normaliser` (N,), and the number of faces that have it.
 
-    faces: the mean over landmarks, then over faces; since every face has K landmarks it is also the mean over all
+    faces: the mean over landmarks, then over faces; where every face has K landmarks it is also the mean over all
     landmarks of all faces. visible: the mean over all visible landmarks of all faces, so a face is weighted by how many
-    are visible. pooled: the sum of all distances over the sum of all normalisers, so a face is weighted by its size.
+    are visible. pooled: the sum of the faces' mean distances over that of their normalisers, so a face is weighted by
+    its size.
     """
-    distance = errors * normaliser[:, None]
+    faces = known_mean(errors, 1)
+    rows = ~np.isnan(faces)
+    with np.errstate(invalid="ignore"):  # 0/0 where no face has the normaliser
+        pooled = np.sum(faces[rows] * normaliser[rows]) / np.sum(normaliser[rows])
     return {
-        "faces": float(errors.mean(1).mean()),
-        "visible": float(errors[visible].mean()) if visible.any() else float("nan"),
-        "pooled": float(distance.mean(1).sum() / normaliser.sum()),
+        "n": int(rows.sum()),
+        "faces": float(known_mean(faces)),
+        "visible": float(known_mean(errors[visible])),
+        "pooled": float(pooled),
     }
 
 
@@ -60,8 +77,11 @@ def percentiles(nme: np.ndarray) -> dict[str, float]:
 
 
 def mean_face(truth: np.ndarray, center: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """(K, 2) the mean of the landmarks (N, K, 2), from the centre of each face's box and in its sides."""
-    return in_boxes(truth, center, side).mean(0)
+    """(K, 2) the mean of the landmarks (N, K, 2) where annotated, from the centre of each face's box and in its sides.
+
+    NaN for a landmark that no face has.
+    """
+    return known_mean(in_boxes(truth, center, side), 0)
 
 
 def yaw(truth: np.ndarray, groups: Mapping[str, Sequence[int]], pairs: Sequence[Sequence[int]]) -> np.ndarray | None:
@@ -69,8 +89,8 @@ def yaw(truth: np.ndarray, groups: Mapping[str, Sequence[int]], pairs: Sequence[
 
     The orthographic camera that maps FOUR_POINTS to the centres of a face's eyes, nose and mouth: its two rows, solved
     exactly (4 points, 4 unknowns each), span the image plane, and their cross product is the viewing direction. Eyes,
-    nose and mouth are the groups of these names; `pairs` are the landmarks that swap in a mirror. None where a dataset
-    has no such landmarks.
+    nose and mouth are the groups of these names; `pairs` are the landmarks that swap in a mirror. NaN for a face that
+    lacks one of these landmarks, since the centre of the others is another point. None where a dataset has none.
     """
     eyes = np.array([pair for pair in pairs if set(pair) <= set(groups.get("eyes", ()))], int)
     nose, mouth = (list(groups.get(name, ())) for name in ("nose", "mouth"))
@@ -85,8 +105,9 @@ def yaw(truth: np.ndarray, groups: Mapping[str, Sequence[int]], pairs: Sequence[
 def binned(values: np.ndarray, nme: np.ndarray, edges: Sequence[float]) -> list[Bin]:
     """The mean error (N,) of the faces in each bin of `values` (N,) between `edges`.
 
-    Bins without a face are left out; the last one includes its upper edge.
+    Bins without a face are left out, as are faces without a value (NaN); the last bin includes its upper edge.
     """
+    nme, values = nme[~np.isnan(values)], values[~np.isnan(values)]
     last = len(edges) - 2
     index = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, last)
     bins = []
@@ -104,26 +125,30 @@ def equal_bins(values: np.ndarray, bins: int) -> np.ndarray:
 
 
 def conditions(
-    nme: np.ndarray, degrees: np.ndarray | None, side: np.ndarray, visible: np.ndarray
+    nme: np.ndarray, degrees: np.ndarray | None, side: np.ndarray, visible: np.ndarray, annotated: np.ndarray
 ) -> dict[str, list[Bin]]:
     """The error (N,) by yaw (N,) in degrees, side of the face box (N,) in px and share of visible landmarks.
 
-    visible: (N, K) bool. Conditions that a dataset has no annotation for are left out.
+    visible, annotated: (N, K) bool. Conditions that a dataset has no annotation for are left out.
     """
     bins = {}
-    if degrees is not None:
+    if degrees is not None and np.isfinite(degrees).any():
         bins["yaw"] = binned(np.abs(degrees), nme, YAW_EDGES)
     edges = equal_bins(side, SIZE_BINS)
     if len(edges) > 1:
         bins["side"] = binned(side, nme, edges)
-    if not visible.all():
-        bins["visible"] = binned(visible.mean(1), nme, VISIBLE_EDGES)
+    if (annotated & ~visible).any():
+        bins["visible"] = binned(visible.sum(1) / annotated.sum(1), nme, VISIBLE_EDGES)
     return bins
 
 
 def group_errors(errors: np.ndarray, groups: Mapping[str, Sequence[int]]) -> dict[str, dict]:
-    """Per group of landmarks the mean of its errors (N, K) and the interval over faces."""
-    return {name: _mean(errors[:, list(members)].mean(1), RESAMPLES) for name, members in groups.items()}
+    """Per group of landmarks the mean of its errors (N, K) and the interval over the faces that have one of them.
+
+    Groups that no face has are left out.
+    """
+    by_face = {name: known_mean(errors[:, list(members)], 1) for name, members in groups.items()}
+    return {name: _mean(nme[~np.isnan(nme)], RESAMPLES) for name, nme in by_face.items() if not np.isnan(nme).all()}
 
 
 def _mean(nme: np.ndarray, resamples: int = 10_000) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 from stages.data.geometry import outside_window
 from stages.metrics import breakdown, calibration
 from stages.metrics.evaluation import Evaluation
+from stages.metrics.remarks import against_baseline
 
 
 def group_columns(groups: Mapping[str, Sequence[int]], landmarks: Sequence[int]) -> dict[str, list[int]]:
@@ -17,27 +18,36 @@ def group_columns(groups: Mapping[str, Sequence[int]], landmarks: Sequence[int])
     return {name: members for name, members in columns.items() if members}
 
 
-def details(evaluation: Evaluation, box: float) -> dict:
+def outside_input(evaluation: Evaluation, box: float) -> np.ndarray:
+    """(N, K) bool: which annotated landmarks are outside a model's input of `box` face boxes."""
+    faces = evaluation.faces
+    return outside_window(evaluation.predictions.truth, faces.center, faces.side, box)
+
+
+def details(
+    evaluation: Evaluation, box: float, baseline: Evaluation | None = None, left_out: Sequence[str] = ()
+) -> dict:
     """details.json: percent of the official normaliser where no other is named; None where a value is not finite.
 
-    box: the side of the model's input in face boxes. Landmarks and groups are those that were predicted; pose, size and
-    visibility are those of the whole face.
+    box: the side of the model's input in face boxes. baseline: the mean shape on the same faces. left_out: faces of the
+    test split that cannot be measured. Landmarks and groups are those that were predicted; pose, size and visibility
+    are those of the whole face. What is not annotated counts in nothing.
     """
     predictions, scheme, faces = evaluation.predictions, evaluation.scheme, evaluation.faces
-    points, truth, scores = predictions.points, predictions.truth, predictions.scores
+    points, truth = predictions.points, predictions.truth
     landmarks = evaluation.landmarks
     by_normaliser = {name: breakdown.landmark_errors(points, truth, px) for name, px in evaluation.normalisers.items()}
     errors = by_normaliser[scheme.normaliser]
-    nme = errors.mean(1)
-    visible = faces.visible[:, landmarks]
+    nme = 100 * evaluation.official
+    visible, annotated = faces.visible[:, landmarks], faces.annotated[:, landmarks]
     averages = {
         name: breakdown.averages(by_normaliser[name], px, visible) for name, px in evaluation.normalisers.items()
     }
     groups = group_columns(scheme.groups, landmarks)
     degrees = breakdown.yaw(faces.landmarks, scheme.groups, scheme.flip_pairs)
-    bins = breakdown.conditions(nme, degrees, faces.side, faces.visible)
-    confidence = scores.mean(1)
-    outside = outside_window(truth, faces.center, faces.side, box)
+    bins = breakdown.conditions(nme, degrees, faces.side, faces.visible, faces.annotated)
+    confidence, outside = evaluation.confidence, outside_input(evaluation, box)
+    scores, each = predictions.scores[annotated], errors[annotated]
     rejected = calibration.REJECTED
     content = {
         "n": len(faces),
@@ -45,25 +55,35 @@ def details(evaluation: Evaluation, box: float) -> dict:
         "without_prediction": [faces.face_id[i] for i in np.flatnonzero(~np.isfinite(nme))],
         "averages": averages,
         "percentiles": {name: breakdown.percentiles(nme[rows]) for name, rows in evaluation.subsets().items()},
-        "landmarks": errors.mean(0).tolist(),
-        "mean_face": breakdown.mean_face(truth, faces.center, faces.side).round(5).tolist(),
+        "landmarks": breakdown.known_mean(errors, 0).tolist(),
+        "mean_face": [
+            None if np.isnan(point).any() else point.round(5).tolist()
+            for point in breakdown.mean_face(truth, faces.center, faces.side)
+        ],
         "groups": breakdown.group_errors(errors, groups),
         "group_sizes": {name: len(members) for name, members in groups.items()},
         "conditions": {name: [bin._asdict() for bin in condition] for name, condition in bins.items()},
         "robustness": breakdown.robustness(nme, {name: 100 * values for name, values in evaluation.perturbed.items()}),
         "calibration": {
             "rank_correlation_faces": calibration.rank_correlation(confidence, nme),
-            "rank_correlation_landmarks": calibration.rank_correlation(scores.ravel(), errors.ravel()),
-            "reliability": calibration.reliability(scores, errors),
+            "rank_correlation_landmarks": calibration.rank_correlation(scores, each),
+            "reliability": calibration.reliability(scores, each),
             "rejected": rejected.tolist(),
             "nme_left": calibration.risk_coverage(confidence, nme, rejected).tolist(),
             "nme_left_at_best": calibration.risk_coverage(-nme, nme, rejected).tolist(),
         },
         "outside_input": {
-            "landmarks": float(outside.mean()),
+            "landmarks": float(outside.sum() / annotated.sum()),
             "faces": int(outside.any(1).sum()),
             "nme": float(errors[outside].mean()) if outside.any() else None,
         },
+        "annotation": {
+            "landmarks": annotated.size,
+            "not_annotated": int((~annotated).sum()),
+            "hidden": int((annotated & ~visible).sum()),
+        },
+        "left_out": list(left_out),
+        "mean_shape": baseline and against_baseline(nme, 100 * baseline.official),
     }
     return _plain(content)
 

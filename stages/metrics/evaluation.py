@@ -1,22 +1,24 @@
 """Per-face errors, subset summaries and CED of predicted landmarks.
 
-Symbols: N faces, K predicted landmarks. Everything is computed from points in image px; no image is read.
+Symbols: N faces, K predicted landmarks. Everything is computed from points in image px; no image is read. What is not
+annotated is not measured.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from stages.data.faces import Faces, subset_rows
-from stages.data.geometry import from_boxes, in_boxes
+from stages.data.geometry import from_boxes
 from stages.data.nme import face_errors, normalisers
 from stages.data.scheme import DatasetScheme
-from stages.metrics.breakdown import yaw
+from stages.metrics.breakdown import known_mean, mean_face, yaw
 from stages.metrics.per_face import FaceErrors, table
 from stages.metrics.summary import ced, summarise
 from stages.predictions.table import Predictions
+from stages.system.errors import refuse
 
 SEED = 1  # of the intervals and of the gallery's random faces
 FAILURE_CASES = 12  # worst faces, and as many about the median
@@ -26,8 +28,9 @@ FAILURE_CASES = 12  # worst faces, and as many about the median
 class Evaluation:
     """Predictions measured against the annotation of their faces.
 
-    scheme: of the faces' dataset. normalisers: (N,) px by name. nme: by normaliser (N,), a fraction; ∞ without a
-    prediction. perturbed: by perturbation of the face box (`shift_-5`) the NME (N,) by the official normaliser.
+    scheme: of the faces' dataset. normalisers: (N,) px by name, of all but the official one NaN where a face lacks it.
+    nme: by normaliser (N,), a fraction; ∞ without a prediction, NaN without the normaliser. perturbed: by perturbation
+    of the face box (`shift_-5`) the NME (N,) by the official normaliser.
     """
 
     predictions: Predictions
@@ -51,17 +54,26 @@ class Evaluation:
         """(N,) the NME by the dataset's own normaliser, a fraction."""
         return self.nme[self.scheme.normaliser]
 
+    @property
+    def confidence(self) -> np.ndarray:
+        """(N,) the mean score of a face's annotated landmarks."""
+        return known_mean(np.where(self.faces.annotated[:, self.landmarks], self.predictions.scores, np.nan), 1)
+
     def subsets(self) -> dict[str, np.ndarray]:
         """(N,) bool per subset; `test` is the whole split."""
         return subset_rows(self.faces.subsets)
 
-    def metrics(self, baseline: "Evaluation | None" = None) -> dict[str, dict]:
-        """metrics.json: an entry per subset, in percent; with a baseline (the mean shape) also its NME."""
+    def metrics(self, thresholds: Sequence[float], baseline: "Evaluation | None" = None) -> dict[str, dict]:
+        """metrics.json: an entry per subset, in percent; with a baseline (the mean shape) also its NME.
+
+        That is None where the mean shape lacks a landmark, since no training face has it annotated.
+        """
         entries = {}
         for name, rows in self.subsets().items():
-            entries[name] = summarise(self.official[rows], SEED)
+            entries[name] = summarise(self.official[rows], SEED, thresholds)
             if baseline is not None:
-                entries[name]["nme_mean_shape"] = 100 * float(baseline.official[rows].mean())
+                mean = float(baseline.official[rows].mean())
+                entries[name]["nme_mean_shape"] = 100 * mean if np.isfinite(mean) else None
         return entries
 
     def ced(self) -> pd.DataFrame:
@@ -76,7 +88,8 @@ class Evaluation:
     def face_table(self) -> pd.DataFrame:
         """faces.csv: per face its official NME in percent, its subsets and what may explain the error."""
         faces = self.faces
-        columns = {"side": faces.side, "visible": faces.visible.mean(1), "score": self.predictions.scores.mean(1)}
+        visible = faces.visible.sum(1) / faces.annotated.sum(1)
+        columns = {"side": faces.side, "visible": visible, "score": self.confidence}
         degrees = yaw(faces.landmarks, self.scheme.groups, self.scheme.flip_pairs)
         columns |= {} if degrees is None else {"yaw": degrees}
         return table(FaceErrors(faces.face_id, 100 * self.official, faces.subsets), **columns)
@@ -105,13 +118,33 @@ class Evaluation:
         return f"{kind}: {nme:.1f} %" if np.isfinite(nme) else f"{kind}: no prediction"
 
 
+def measurable(predictions: Predictions, scheme: DatasetScheme) -> np.ndarray:
+    """(N,) bool: the faces that have the official normaliser, and one of the predicted landmarks annotated."""
+    faces = predictions.faces
+    official = normalisers(faces.landmarks, faces.side, scheme.normalisers())[scheme.normaliser]
+    return np.isfinite(official) & np.isfinite(predictions.truth).all(-1).any(1)
+
+
 def evaluate(predictions: Predictions, scheme: DatasetScheme) -> Evaluation:
     """Measure predictions; the normalisers are always those of all landmarks of a face.
 
-    Raises `InputError` as `nme.normalisers`.
+    Raises `InputError` as `nme.normalisers`, and naming the faces that cannot be measured.
     """
     faces, truth = predictions.faces, predictions.truth
     lengths = normalisers(faces.landmarks, faces.side, scheme.normalisers())
+    refuse(
+        [
+            f"face {faces.face_id[i]}: "
+            + (
+                f"{scheme.normaliser} is 0 or needs a landmark that is not annotated"
+                if np.isnan(lengths[scheme.normaliser][i])
+                else "none of the landmarks that were predicted is annotated"
+            )
+            for i in np.flatnonzero(~measurable(predictions, scheme))
+        ],
+        "faces without a measurable error",
+        "Annotate these landmarks, or take the faces out of the dataset's test files; then run dvc repro.",
+    )
     nme = {name: face_errors(predictions.points, truth, px) for name, px in lengths.items()}
     official = lengths[scheme.normaliser]
     perturbed = {name: face_errors(points, truth, official) for name, points in predictions.perturbed.items()}
@@ -119,8 +152,11 @@ def evaluate(predictions: Predictions, scheme: DatasetScheme) -> Evaluation:
 
 
 def mean_shape(train: Faces, test: Faces) -> np.ndarray:
-    """(N, K, 2) image px: the mean shape of the training faces, laid into each test face's box."""
-    return from_boxes(in_boxes(train.landmarks, train.center, train.side).mean(0), test.center, test.side)
+    """(N, K, 2) image px: the mean of the training faces' annotated landmarks, laid into each test face's box.
+
+    NaN for a landmark that no training face has.
+    """
+    return from_boxes(mean_face(train.landmarks, train.center, train.side), test.center, test.side)
 
 
 def mean_shape_predictions(train: Faces, predictions: Predictions) -> Predictions:

@@ -1,6 +1,6 @@
 """The results under reports/experiments/<name>/, read and checked: what evaluate writes there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,27 +109,37 @@ def _read(folder: Path, readers: Mapping[str, Callable[[Path], Any]]) -> tuple[l
     return contents, faults
 
 
-def read_results(folder: Path) -> list[Result]:
-    """All results under `folder` that have a metrics.json, whether the pipeline lists them or not, by dataset and name.
+def read_all(folder: Path) -> tuple[list[Result], dict[str, list[str]]]:
+    """All results under `folder` that can be read, whether the pipeline lists them or not, by dataset and name; and by
+    name the faults of the others: every damaged or missing file, and the key that is wrong in it.
 
-    Raises `InputError` naming every damaged or missing file, and the key that is wrong in it.
+    A folder without any file that evaluate writes holds no results.
     """
-    results, faults = {}, []
-    for path in sorted(path.parent for path in folder.glob("*/metrics.json")):
+    results, faults = {}, {}
+    for path in sorted({path.parent for file in EVALUATED for path in folder.glob(f"*/{file}")}):
         contents, evaluation_faults = _read(path, EVALUATED)
-        faults += evaluation_faults
         if evaluation_faults:
+            faults[path.name] = evaluation_faults
             continue
         pictures = tuple(sorted(file.name for file in path.glob("pictures/*")))
         result = Result(path.name, *contents, pictures=pictures)
         if result.is_experiment:
             (training, history), training_faults = _read(path, TRAINED)
-            faults += training_faults
+            if training_faults:
+                faults[path.name] = training_faults
+                continue
             result = replace(result, training=training, history=history)
         results[path.name] = result
-    refuse(faults, str(folder), REMEDY)
     for name, result in results.items():
         model = results.get(result.provenance.experiment)
         if model is not None:
             results[name] = replace(result, training=model.training, history=model.history)
-    return sorted(results.values(), key=lambda result: (result.provenance.dataset, result.name))
+    return sorted(results.values(), key=lambda result: (result.provenance.dataset, result.name)), faults
+
+
+def read_results(folder: Path, names: Collection[str] | None = None) -> list[Result]:
+    """The results of these names, or all, as `read_all`. Raises `InputError` naming the faults of those asked for."""
+    results, faults = read_all(folder)
+    wanted = [found for name, found in faults.items() if names is None or name in names]
+    refuse([fault for found in wanted for fault in found], str(folder), REMEDY)
+    return [result for result in results if names is None or result.name in names]

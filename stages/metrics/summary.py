@@ -3,11 +3,11 @@
 Symbols: N faces. Errors are fractions of a normaliser; only `summarise` returns percent.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stages.metrics.intervals import mean_interval, share_interval
-
-THRESHOLDS = (0.08, 0.10)  # of the normaliser: 300W's and WFLW's usual ones
 
 
 def failure_rate(nme: np.ndarray, threshold: float) -> float:
@@ -32,9 +32,9 @@ def auc(nme: np.ndarray, threshold: float) -> float:
     return float(np.mean(np.clip(1 - nme / threshold, 0, 1)))
 
 
-def summarise(nme: np.ndarray, seed: int) -> dict[str, object]:
-    """A subset's entry of metrics.json from its faces' NMEs (N,), as fractions: NME, FR and AUC in percent, and
-    their 95 % intervals.
+def summarise(nme: np.ndarray, seed: int, thresholds: Sequence[float]) -> dict[str, object]:
+    """A subset's entry of metrics.json from its faces' NMEs (N,), as fractions: NME, and FR and AUC at each of the
+    `thresholds` (fractions), in percent, and their 95 % intervals.
 
     `seed` is the bootstrap's. What N does not define is None: all but n without a face, bootstrapped intervals with
     fewer than two, NME and its interval where a face has no prediction (FR and AUC count it as a failure).
@@ -43,10 +43,10 @@ def summarise(nme: np.ndarray, seed: int) -> dict[str, object]:
     n = len(nme)
     entry: dict[str, object] = {"n": n, "nme": 100 * float(nme.mean()) if n and np.isfinite(nme).all() else None}
     entry["nme_ci95"] = _percent(mean_interval(nme, seed))
-    for t in THRESHOLDS:
+    for t in thresholds:
         entry[f"fr_{t:.2f}"] = 100 * failure_rate(nme, t) if n else None
         entry[f"fr_{t:.2f}_ci95"] = _percent(share_interval(int((nme > t).sum()), n))
-    for t in THRESHOLDS:  # the AUC is a mean over faces too
+    for t in thresholds:  # the AUC is a mean over faces too
         entry[f"auc_{t:.2f}"] = 100 * auc(nme, t) if n else None
         entry[f"auc_{t:.2f}_ci95"] = _percent(mean_interval(np.clip(1 - nme / t, 0, 1), seed))
     return entry

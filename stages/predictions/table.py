@@ -67,6 +67,11 @@ class Predictions:
         """(N, K, 2) the annotated positions of the landmarks that were predicted."""
         return self.faces.landmarks if self.made is None else self.faces.landmarks[:, self.made.landmarks]
 
+    def where(self, chosen: np.ndarray) -> "Predictions":
+        """Those for the faces of a boolean mask."""
+        perturbed = {name: points[chosen] for name, points in self.perturbed.items()}
+        return Predictions(self.faces.where(chosen), self.points[chosen], self.scores[chosen], perturbed, self.made)
+
 
 def write_predictions(path: Path, predictions: Predictions, columns: Mapping[str, np.ndarray] | None = None) -> None:
     """Write the table, whole or not at all; `columns` are further numbers (N,) for readers of the file."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from stages.metrics.remarks import remarks
 from stages.metrics.results import Result
 from stages.reporting.tables import NOTHING, decimals, markdown_table, nme, normaliser_name, number
 
@@ -38,6 +39,8 @@ def _own(experiment: Result | None, column: Column) -> str:
     test = experiment.metrics["test"]
     if len(landmarks) == count:
         return f"*{nme(test)}*"
+    if experiment.details.annotation and experiment.details.annotation.not_annotated:
+        return NOTHING  # where faces differ in their landmarks, it does not follow from what is kept of them
     # all faces have the same landmarks, so the mean over faces is the mean of the landmarks' own means
     errors = [experiment.details.landmarks[i] for i in landmarks]
     return NOTHING if None in errors else f"*{number(fmean(errors), decimals(test.nme_ci95))}*"
@@ -65,5 +68,6 @@ def section(results: Sequence[Result]) -> str:
     baseline = {column: result.metrics["test"].nme_mean_shape for (_, column), result in evaluations.items()}
     rows.append(("mean-shape baseline", "the same dataset", *(number(baseline[column], 1) for column in columns)))
     table = markdown_table(("model", "trained on", *map(_title, columns)), rows, left=2)
+    notes = [f"- {result.name}: {remark}." for result in evaluations.values() for remark in remarks(result)]
     pages = ", ".join(f"[{result.name}](pages/{result.name}.md)" for result in evaluations.values())
-    return f"{LEGEND}\n{table}\nPages of these evaluations: {pages}.\n"
+    return "\n".join([LEGEND, table, *notes, *[""] * bool(notes), f"Pages of these evaluations: {pages}.\n"])

@@ -43,7 +43,8 @@ def _means(axes: Axes, x: Sequence[float], means: Sequence[Mean]) -> None:
 
 def landmark_figure(details: Details, landmarks: Sequence[int]) -> Figure:
     """NME per landmark on the mean face, and per group with its interval; landmarks: the dataset's numbers of them."""
-    nme, shape = _array(details.landmarks), np.array(details.mean_face)
+    nme = _array(details.landmarks)
+    shape = np.array([(np.nan, np.nan) if point is None else point for point in details.mean_face])
     figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     face, bars = figure.subplots(1, 2, width_ratios=(1.25, 1))
     dots = face.scatter(*shape.T, c=nme, cmap="cividis_r", s=42, edgecolors=BLACK, linewidths=0.4, vmin=0)

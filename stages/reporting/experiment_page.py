@@ -1,17 +1,22 @@
 """The page of one set of predictions, reports/pages/<name>.md: an experiment, or a cross-dataset evaluation."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from stages.metrics.breakdown import PERCENTILES
-from stages.metrics.results import Result
+from stages.metrics.remarks import CAUSES, remarks
+from stages.metrics.results import REMEDY, Result
 from stages.metrics.schema import Averages, Calibration, Details, Metrics
 from stages.reporting.tables import (
     INFINITE,
     NOTHING,
+    at_threshold,
+    auc,
     decimals,
+    failure_rate,
     markdown_table,
     nme,
     number,
+    thresholds,
     with_interval,
 )
 
@@ -34,14 +39,18 @@ PICTURES = {
 LISTED = 20  # faces without a prediction
 
 AVERAGES = """\
-*Faces*: the mean over a face's landmarks, then over faces. Every face has the same number of landmarks, so this is also
-the mean over all landmarks of all faces. *Visible*: the mean over the visible landmarks of all faces. *Pooled*: the sum
-of all distances over the sum of all normalisers, both in px, so that large faces have more weight. Figures in different
-rows or columns do not compare; published ones are means of faces unless they say otherwise.
+*Faces*: the mean over a face's landmarks, then over faces. {count}
+*Visible*: the mean over the visible landmarks of all faces. *Pooled*: the sum of the faces' mean distances over that of
+their normalisers, both in px, so that large faces have more weight. Figures in different rows or columns do not
+compare; published ones are means of faces unless they say otherwise.
 """
+COUNT = {
+    True: "Every face has the same number of landmarks, so this is also\nthe mean over all landmarks of all faces.",
+    False: "Faces differ in their number of annotated landmarks,\nand each face counts alike.",
+}
 YAW = """\
 The yaw of the head is estimated from the true landmarks: it is that of the orthographic camera that maps a mean face's
-eyes, nose and mouth to those of the face.
+eyes, nose and mouth to those of the face{partly}.
 """
 VISIBLE = {
     True: "*Landmarks visible*: the share that the dataset does not mark as occluded.\n",
@@ -63,22 +72,27 @@ def finite(value: float | None, places: int = 2) -> str:
 
 
 def subset_table(metrics: Mapping[str, Metrics], percentiles: Mapping[str, Mapping[str, float | None]]) -> str:
-    rows = []
+    rows, columns = [], thresholds(metrics.values())
     for name, entry in metrics.items():
         places, levels = decimals(entry.nme_ci95), percentiles.get(name) or {}
         cells = [finite(levels[str(p)], places) if str(p) in levels else NOTHING for p in PERCENTILES]
-        rows.append((name, entry.n, nme(entry), *cells))
-    return markdown_table(("subset", "n", "NME [95 %]", *(f"P{p}" for p in PERCENTILES)), rows)
+        rates = [of(entry, threshold) for of in (failure_rate, auc) for threshold in columns]
+        rows.append((name, entry.n, nme(entry), *cells, *rates))
+    header = [*(f"P{p}" for p in PERCENTILES), *(at_threshold(kind, t) for kind in ("fr", "auc") for t in columns)]
+    return markdown_table(("subset", "n", "NME [95 %]", *header), rows)
 
 
 def normaliser_table(averages: Mapping[str, Averages], official: str) -> str:
-    rows = [
-        (
-            NORMALISERS.get(name, name) + (" (official)" if name == official else ""),
-            *map(finite, (average.faces, average.visible, average.pooled)),
-        )
-        for name, average in averages.items()
-    ]
+    n, rows = max((average.n for average in averages.values() if average.n is not None), default=None), []
+    for name, average in averages.items():
+        title = NORMALISERS.get(name, name) + (" (official)" if name == official else "")
+        title += f", {average.n} of {n} faces" if average.n != n else ""
+        figures = [average.faces, average.visible, average.pooled]
+        if average.n == 0:
+            figures = [NOTHING] * 3
+        elif average.faces is not None and average.visible is None:  # no landmark is visible
+            figures[1] = NOTHING
+        rows.append((title, *(value if value == NOTHING else finite(value) for value in figures)))
     return markdown_table(("normaliser", "faces", "visible", "pooled"), rows)
 
 
@@ -129,6 +143,37 @@ def outside_input(details: Details) -> str:
     )
 
 
+def yaw(details: Details) -> str:
+    """How it is estimated, and for how many faces where not for all."""
+    if "yaw" not in details.conditions:
+        return ""
+    n = sum(bin.n for bin in details.conditions["yaw"])
+    partly = f", for the {n} of {details.n} faces that have all of these annotated"
+    return YAW.format(partly=partly if n < details.n else "")
+
+
+def annotation(details: Details) -> str:
+    """How many landmarks are not annotated or hidden, where there are any."""
+    counts, parts = details.annotation, []
+    if counts and counts.not_annotated:
+        parts.append(
+            f"{counts.not_annotated} {'is' if counts.not_annotated == 1 else 'are'} not annotated, so not measured"
+        )
+    if counts and counts.hidden:
+        parts.append(f"{counts.hidden} {'is' if counts.hidden == 1 else 'are'} marked as hidden")
+    return f"Of the {counts.landmarks} landmarks of the test faces, {', and '.join(parts)}.\n" if parts else ""
+
+
+def damaged(name: str, faults: Sequence[str]) -> str:
+    """The page of results that are not shown."""
+    listed = "\n".join(f"- {fault}" for fault in faults)
+    return (
+        f"# {name}\n\nThese results are damaged or contradict each other, so their figures are shown nowhere:\n\n"
+        f"{listed}\n\nA file was edited, is incomplete, or is of another run.\n{REMEDY.replace('<name>', name)}\n"
+        "All results: [results](../results.md).\n"
+    )
+
+
 def training(result: Result) -> str:
     """The epoch that was kept."""
     checkpoint, epochs = result.training.checkpoint, result.training.epochs
@@ -147,22 +192,24 @@ def render(result: Result, figures: Collection[str]) -> str:
     }
     parts = [
         introduction(result),
+        *(f"**Note**: {remark}.\n" for remark in remarks(result)),
+        CAUSES + "\n" if any("mean-shape" in remark for remark in remarks(result)) else "",
         "## Errors\n",
         subset_table(result.metrics, details.percentiles),
         "P50 is the median face; 90 % of the faces have an error of at most P90, and so on.\n",
         "## Normalisers and averages\n",
         normaliser_table(details.averages, details.normaliser),
-        AVERAGES,
+        AVERAGES.format(count=COUNT[not (details.annotation and details.annotation.not_annotated)]),
         "## Error analysis\n",
         figure["landmarks"],
     ]
     if "conditions" in figure:
         parts += [
             figure["conditions"],
-            YAW if "yaw" in details.conditions else "",
+            yaw(details),
             VISIBLE["visible" in details.conditions],
         ]
-    parts += [outside_input(details), missing_predictions(details)]
+    parts += [annotation(details), outside_input(details), missing_predictions(details)]
     faces, landmarks = (
         number(rho, 2) for rho in (calibration.rank_correlation_faces, calibration.rank_correlation_landmarks)
     )

@@ -1,6 +1,7 @@
 """Tables and figures of faces, errors and runs for the notebooks. No stage uses this.
 
-Symbols: N faces, K landmarks, M values. Figures are matplotlib Figures, as in figures.py.
+Symbols: N faces, K landmarks, M values. Figures are matplotlib Figures, as in figures.py. A value that is NaN, as of a
+landmark that is not annotated, is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ def error_summary(groups: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Number, mean and percentiles of the errors of each group (a row); the errors are arrays of any shape."""
     rows = {}
     for name, errors in groups.items():
+        errors = errors[~np.isnan(errors)]
         rows[name] = {"n": errors.size}
         if errors.size:
             values = np.percentile(errors, PERCENTILES, method="inverted_cdf")
@@ -51,14 +53,16 @@ def binned_quartiles(x: np.ndarray, y: np.ndarray, count: int = 10) -> pd.DataFr
 
     x, y: (M,). Equal values of x stay in one bin, so there may be fewer than `count`.
     """
-    edges = np.unique(np.quantile(x, np.linspace(0, 1, count + 1)))
+    known = ~(np.isnan(x) | np.isnan(y))
+    x, y = x[known], y[known]
+    edges = np.unique(np.quantile(x, np.linspace(0, 1, count + 1))) if len(x) else np.empty(0)
     index = np.searchsorted(edges[1:-1], x, side="right")
     rows = []
     for i in np.unique(index):
         inside = index == i
         low, median, high = np.percentile(y[inside], (25, 50, 75), method="inverted_cdf")
         rows.append({"n": inside.sum(), "x": x[inside].mean(), "P25": low, "P50": median, "P75": high})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["n", "x", "P25", "P50", "P75"])
 
 
 def finished_runs(runs: pd.DataFrame, experiments: Sequence[str]) -> pd.DataFrame:
@@ -157,6 +161,7 @@ def cumulative_distribution(splits: Mapping[str, np.ndarray], label: str) -> Fig
     style = styles(splits)
     for split, values in splits.items():
         colour, dash = style[split]
+        values = values[~np.isnan(values)]
         x, share = ced(values)
         legend = f"{split} ({len(values)})"
         axes.step(x, 100 * share, where="post", color=colour, linestyle=dash, linewidth=1.6, label=legend)
@@ -168,9 +173,10 @@ def cumulative_distribution(splits: Mapping[str, np.ndarray], label: str) -> Fig
 def mean_face(shape: np.ndarray, values: np.ndarray, label: str) -> Figure:
     """A value of each landmark (K,) at its position in the shape (K, 2); the highest are labelled by their number."""
     figure, axes = _axes(6.0, 5.0)
+    values = np.where(np.isfinite(values), values, np.nan)  # those are not drawn
     size = 20 + 100 * values / np.nanmax(values)  # redundant with the colour
     dots = axes.scatter(*shape.T, s=size, c=values, cmap="cividis_r", edgecolors="black", linewidths=0.5)
-    for landmark in np.argsort(values)[::-1][:LABELLED]:
+    for landmark in np.argsort(-values)[: min(LABELLED, np.isfinite(values).sum())]:
         axes.annotate(str(landmark), shape[landmark], (6, 5), textcoords="offset points", fontsize=8)
     axes.set(aspect="equal")
     axes.invert_yaxis()

@@ -1,5 +1,6 @@
 """Published figures (published.yaml), and the table of them beside ours."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
@@ -7,14 +8,15 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from stages.metrics.schema import Metrics
-from stages.reporting.tables import NOTHING, auc, decimals, failure_rate, markdown_table, number
+from stages.reporting.tables import NOTHING, at_threshold, auc, decimals, failure_rate, markdown_table, number
 from stages.system.errors import refuse, validation_faults
 
 FILE = Path(__file__).with_name("published.yaml")
-METRICS = {"nme": "NME", "fr_0.10": "FR@10", "auc_0.10": "AUC@10"}
+
+_METRIC = r"^(nme|(fr|auc)_[01]\.\d\d)$"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -25,7 +27,7 @@ class Published(NamedTuple):
     method: str
     dataset: str
     subset: str
-    metric: str  # of METRICS
+    metric: str  # nme, or as metrics.json writes it: fr_0.10, auc_0.07
     value: float
     normaliser: str
     n: int | None
@@ -41,9 +43,13 @@ class _Method(_Entry):
     method: str
     source: str | None = None
     secondary: bool = False
-    nme: dict[str, Percent]
-    fr: dict[str, Percent] = Field({}, alias="fr_0.10")
-    auc: dict[str, Percent] = Field({}, alias="auc_0.10")
+    figures: Annotated[dict[str, dict[str, Percent]], Field(min_length=1)]  # by metric and subset
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_figures(cls, content: dict) -> dict:
+        figures = {key: content[key] for key in content if re.match(_METRIC, key)}
+        return {key: value for key, value in content.items() if key not in figures} | {"figures": figures}
 
 
 class _Benchmark(_Entry):
@@ -65,7 +71,7 @@ def _read() -> dict[str, _Benchmark]:
             f"{dataset}: {method.method}: {subset}: unknown subset; known: {', '.join(benchmark.n)}"
             for dataset, benchmark in benchmarks.items()
             for method in benchmark.methods
-            for subset in (*method.nme, *method.fr, *method.auc)
+            for subset in (subset for figures in method.figures.values() for subset in figures)
             if subset not in benchmark.n
         ],
         FILE.name,
@@ -92,7 +98,7 @@ def published(dataset: str) -> list[Published]:
             secondary=method.secondary,
         )
         for method in benchmark.methods
-        for metric, figures in (("nme", method.nme), ("fr_0.10", method.fr), ("auc_0.10", method.auc))
+        for metric, figures in method.figures.items()
         for subset, value in figures.items()
     ]
 
@@ -125,7 +131,12 @@ def matching_subset(measured: Measured, subset: str, n: int | None) -> str | Non
 def _figure(entry: Metrics, metric: str) -> str:
     if metric == "nme":
         return number(entry.nme, decimals(entry.nme_ci95))
-    return failure_rate(entry.fr_010, entry.fr_010_ci95) if metric == "fr_0.10" else auc(entry, entry.auc_010)
+    kind, threshold = metric.split("_")
+    return (failure_rate if kind == "fr" else auc)(entry, threshold)
+
+
+def _name(metric: str) -> str:
+    return "NME" if metric == "nme" else at_threshold(*metric.split("_"))
 
 
 def comparison_table(rows: Sequence[Measured], figures: Sequence[Published], normaliser: str) -> str:
@@ -139,7 +150,7 @@ def comparison_table(rows: Sequence[Measured], figures: Sequence[Published], nor
     if not figures:
         return f"No figure on {dataset} has been published under this normaliser.\n"
     columns = list(dict.fromkeys((figure.metric, figure.subset, figure.n) for figure in figures))
-    columns.sort(key=lambda column: list(METRICS).index(column[0]))
+    columns.sort(key=lambda column: (("nme", "fr", "auc").index(column[0].split("_")[0]), column[0]))
     cells, differing = [], {}
     for row in rows:
         subsets = [matching_subset(row, subset, n) for _, subset, n in columns]
@@ -159,7 +170,7 @@ def comparison_table(rows: Sequence[Measured], figures: Sequence[Published], nor
         values = {(figure.metric, figure.subset): figure.value for figure in group}
         theirs = [number(values.get((m, s)), 1 if m.startswith("auc") else 2) for m, s, _ in columns]
         cells.append((method + (" †" if secondary else ""), source, *theirs))
-    header = ("method", "source", *(f"{METRICS[metric]} {subset}" for metric, subset, _ in columns))
+    header = ("method", "source", *(f"{_name(metric)} {subset}" for metric, subset, _ in columns))
     text = markdown_table(header, cells, left=2)
     if any(figure.secondary for figure in figures):
         text += "\n† A secondary source: seen on a results listing, neither in the paper nor in its repository.\n"

@@ -3,17 +3,20 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+from stages.metrics.remarks import remarks
 from stages.metrics.results import Result
 from stages.reporting import comparisons, cross_dataset, error_analysis, series
 from stages.reporting.published import Measured, Published, comparison_table
 from stages.reporting.tables import (
     NOTHING,
+    at_threshold,
     auc,
     failure_rate,
     markdown_table,
     nme,
     normaliser_name,
     number,
+    thresholds,
     with_interval,
 )
 from stages.reporting.times import DEVICES, Times
@@ -36,15 +39,25 @@ There are no results yet. `dvc repro` makes the experiments that `params/pipelin
 `dvc repro evaluate@demo-quick report` makes one.
 """
 
+DAMAGED = """\
+## Results that are not shown
+
+The files of these are damaged or contradict each other. Their figures are in no table and in no comparison.
+"""
+
+OTHER_FACES = """
+Experiments that are measured on other faces, as of another version of the dataset, are not compared with each other.
+"""
+
 METHODS = """\
 ## Metrics and methods
 
-- **NME**, normalised mean error: per face the mean distance of all landmarks from the annotation over the face's
-  normaliser, then the mean over faces. Figures under different normalisers do not compare. *Inter-ocular* is the
+- **NME**, normalised mean error: per face the mean distance of its annotated landmarks from the annotation over the
+  face's normaliser, then the mean over faces. Figures under different normalisers do not compare. *Inter-ocular* is the
   distance of the outer eye corners, *box side* the side of the square face box.
-- **FR@8, FR@10**, failure rate: the share of faces with an NME above 8 % or 10 %.
-- **CED**, cumulative error distribution: the share of faces up to each NME. **AUC@8, AUC@10**: the area under it from 0
-  to 8 % or 10 %, as a percentage of that range.
+- **FR@8**, failure rate: the share of faces with an NME above 8 %. Every dataset has the thresholds of its papers.
+- **CED**, cumulative error distribution: the share of faces up to each NME. **AUC@8**: the area under it from 0 to 8 %,
+  as a percentage of that range.
 - **Intervals** are over faces: what another sample of test faces would have given, not what another seed of the
   training would have. NME and AUC: BCa bootstrap, 10,000 resamples; FR: Wilson. Figures have the digits that their
   intervals justify. *±*: the standard deviation over trainings that differ in their seed alone.
@@ -70,53 +83,69 @@ def ced_name(dataset: str, normaliser: str) -> str:
     return f"ced-{dataset}-{normaliser}.png"
 
 
-def overview(experiments: Sequence[Result]) -> str:
-    """One row per experiment, or per series of seeds: the whole test split."""
-    header = ("experiment", "dataset", "protocol", "normaliser", "input px", "epochs", "n", "NME [95 %]", "FR@8",
-              "FR@10", "AUC@8", "AUC@10", "mean-shape baseline")  # fmt: skip
-    rows = []
+def summary(experiments: Sequence[Result]) -> str:
+    """One row per experiment of a section, or per series of seeds: the whole test split."""
+    columns = thresholds(experiment.metrics["test"] for experiment in experiments)
+    at = [(kind, threshold) for kind in ("fr", "auc") for threshold in columns]
+    header = ["experiment", "protocol", "input px", "epochs", "n", "NME [95 %]", *(at_threshold(*key) for key in at),
+              "mean-shape baseline"]  # fmt: skip
+    rows, notes = [], []
     for members in series.group_by_seed(experiments):
         made, training, test = members[0].provenance, members[0].training, members[0].metrics["test"]
-        figures = [
-            nme(test), failure_rate(test.fr_008, test.fr_008_ci95), failure_rate(test.fr_010, test.fr_010_ci95),
-            auc(test, test.auc_008), auc(test, test.auc_010),
-        ]  # fmt: skip
+        figures = [nme(test), *((failure_rate if kind == "fr" else auc)(test, threshold) for kind, threshold in at)]
         if len(members) > 1:
             entries = [member.metrics["test"] for member in members]
-            figures = [
-                series.mean_and_deviation([getattr(entry, key) for entry in entries])
-                for key in ("nme", "fr_008", "fr_010", "auc_008", "auc_010")
-            ]
-        rows.append((
-            series.name(members), made.dataset, made.protocol, normaliser_name(made.normaliser), made.input_px,
-            training.epochs, test.n, *figures, number(test.nme_mean_shape, 1),
-        ))  # fmt: skip
-    return markdown_table(header, rows, left=4)
+            figures = [series.mean_and_deviation([entry.nme for entry in entries])]
+            for kind, threshold in at:
+                values = [getattr(entry.at.get(threshold), kind, None) for entry in entries]
+                figures.append(series.mean_and_deviation(values))
+        rows.append([series.name(members), made.protocol, made.input_px, training.epochs, test.n, *figures,
+                     number(test.nme_mean_shape, 1)])  # fmt: skip
+        notes.append("; ".join(dict.fromkeys(remark for member in members for remark in remarks(member))))
+    if any(notes):
+        header.append("note")
+        rows = [[*row, note] for row, note in zip(rows, notes, strict=True)]
+    return markdown_table(header, rows, left=2)
 
 
 def subsets(experiments: Sequence[Result]) -> str:
     """Every subset of every experiment of a section, sorted by subset."""
     names = dict.fromkeys(["test", *(name for result in experiments for name in result.metrics)])
-    header = ("subset", "experiment", "n", "NME [95 %]", "FR@8 [95 %]", "FR@10 [95 %]", "AUC@8 [95 %]", "AUC@10 [95 %]",
+    columns = thresholds(entry for result in experiments for entry in result.metrics.values())
+    at = [(kind, threshold) for kind in ("fr", "auc") for threshold in columns]
+    header = ("subset", "experiment", "n", "NME [95 %]", *(f"{at_threshold(*key)} [95 %]" for key in at),
               "mean-shape baseline")  # fmt: skip
-    rows = [
-        (
-            name, result.name, entry.n, nme(entry),
-            with_interval(entry.fr_008, entry.fr_008_ci95), with_interval(entry.fr_010, entry.fr_010_ci95),
-            with_interval(entry.auc_008, entry.auc_008_ci95), with_interval(entry.auc_010, entry.auc_010_ci95),
-            number(entry.nme_mean_shape, 1),
-        )
-        for name in names for result in experiments if (entry := result.metrics.get(name))
-    ]  # fmt: skip
+    rows = []
+    for name in names:
+        for result in experiments:
+            if entry := result.metrics.get(name):
+                measured = [(entry.at.get(threshold), kind) for kind, threshold in at]
+                figures = [
+                    with_interval(getattr(figure, kind, None), getattr(figure, f"{kind}_ci95", None))
+                    for figure, kind in measured
+                ]
+                rows.append((name, result.name, entry.n, nme(entry), *figures, number(entry.nme_mean_shape, 1)))
     return markdown_table(header, rows, left=2)
+
+
+def paired(experiments: Sequence[Result]) -> str:
+    """The paired comparison of every two experiments that are measured on the same faces."""
+    groups: dict[frozenset, list[Result]] = {}
+    for result in experiments:
+        faces = frozenset(zip(result.faces.face_id, map(frozenset, result.faces.subsets), strict=True))
+        groups.setdefault(faces, []).append(result)
+    pairs = {}
+    for members in groups.values():
+        pairs |= comparisons.compare_pairs(members)
+    return comparisons.section(pairs) + (OTHER_FACES if len(groups) > 1 else "")
 
 
 def section(experiments: Sequence[Result], figures: Sequence[Published]) -> str:
     """One dataset under one normaliser; `figures` are those published on the dataset."""
     dataset, normaliser = section_key(experiments[0])
     picture = f"![Cumulative error distributions](figures/{ced_name(dataset, normaliser)})\n"
-    parts = [f"## {dataset}, {normaliser_name(normaliser)}\n", picture, subsets(experiments)]
-    parts += filter(None, [comparisons.section(comparisons.compare_pairs(experiments))])
+    parts = [f"## {dataset}, {normaliser_name(normaliser)}\n", summary(experiments), picture, subsets(experiments)]
+    parts += filter(None, [paired(experiments)])
     parts.append(error_analysis.section(experiments))
     rows = [
         Measured(f"**{result.name}**", f"here, protocol {result.provenance.protocol}", result.metrics)
@@ -179,14 +208,21 @@ def provenance(results: Sequence[Result], times: Times) -> str:
     )
 
 
-def render(results: Sequence[Result], figures: Mapping[str, Sequence[Published]], times: Times) -> str:
-    """The whole page; figures: per dataset those that others have published."""
-    if not results:
+def render(
+    results: Sequence[Result],
+    figures: Mapping[str, Sequence[Published]],
+    times: Times,
+    damaged: Mapping[str, Sequence[str]] | None = None,
+) -> str:
+    """The whole page; figures: per dataset those that others have published. damaged: the faults of those not shown."""
+    if not results and not damaged:
         return f"{INTRODUCTION}\n{EMPTY}"
     experiments = [result for result in results if result.is_experiment]
     parts = [INTRODUCTION, LEGEND]
-    if experiments:
-        parts.append(overview(experiments))
+    if damaged:
+        rows = [(f"[{name}](pages/{name}.md)", faults[0] + (f"; {len(faults) - 1} more" if faults[1:] else ""))
+                for name, faults in sorted(damaged.items())]  # fmt: skip
+        parts += [DAMAGED, markdown_table(("name", "what is wrong"), rows, left=2)]
     for (dataset, _), members in groupby(sorted(experiments, key=section_key), section_key):
         parts.append(section(list(members), figures.get(dataset, ())))
     parts += filter(None, [cross_dataset.section(results)])

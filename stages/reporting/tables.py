@@ -1,7 +1,7 @@
 """Markdown tables, and figures with the digits that their intervals justify."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
@@ -16,6 +16,16 @@ NORMALISERS = {"inter_ocular": "inter-ocular", "inter_pupil": "inter-pupil", "bo
 def normaliser_name(normaliser: str) -> str:
     """A normaliser's usual name."""
     return NORMALISERS.get(normaliser, normaliser)
+
+
+def at_threshold(kind: str, threshold: float | str) -> str:
+    """`FR@8`, `AUC@10`: the name of fr or auc at a threshold, a fraction of the normaliser (0.08, or "0.08")."""
+    return f"{kind.upper()}@{100 * float(threshold):g}"
+
+
+def thresholds(entries: Iterable[Metrics]) -> list[str]:
+    """The thresholds of a table of these entries: all that one of them has, ascending."""
+    return sorted({threshold for entry in entries for threshold in entry.at})
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
@@ -55,11 +65,13 @@ def mean(entry: Mean) -> str:
     return INFINITE if entry.nme is None else number(entry.nme, decimals(entry.ci95))
 
 
-def failure_rate(percent: float | None, interval: Interval) -> str:
-    """A failure rate without its interval, with the digits that it justifies."""
-    return number(percent, decimals(interval))
+def failure_rate(entry: Metrics, threshold: str) -> str:
+    """A failure rate without its interval, with the digits that it justifies; – where not measured at the threshold."""
+    at = entry.at.get(threshold)
+    return NOTHING if at is None else number(at.fr, decimals(at.fr_ci95))
 
 
-def auc(entry: Metrics, percent: float | None) -> str:
+def auc(entry: Metrics, threshold: str) -> str:
     """An AUC of the entry: it changes about ten times as much as the NME, so it has one digit fewer."""
-    return number(percent, max(decimals(entry.nme_ci95) - 1, 0))
+    at = entry.at.get(threshold)
+    return NOTHING if at is None else number(at.auc, max(decimals(entry.nme_ci95) - 1, 0))

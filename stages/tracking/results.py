@@ -5,6 +5,7 @@ no stage ran, is entered afterwards (`python -m stages.log_restored`).
 """
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -83,10 +84,13 @@ def is_current(experiment: Experiment, identity: Identity) -> bool:
     return path.exists() and json.loads(path.read_text())["fingerprint"] == identity.fingerprint
 
 
-def log_missing() -> list[tuple[str, str]]:
-    """Log what the runs of the pipeline's experiments lack of their current results: (experiment, run) of each."""
+def log_missing(damaged: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Log what the runs of the pipeline's experiments lack of their current results: (experiment, run) of each.
+
+    damaged: experiments and cross-dataset evaluations whose results are not to be logged.
+    """
     pipeline, entered = read_pipeline(), []
-    for name in pipeline.experiments:
+    for name in (name for name in pipeline.experiments if name not in damaged):
         experiment = load_experiment(name)
         if (
             not (experiment.report / "provenance.json").exists()
@@ -102,7 +106,7 @@ def log_missing() -> list[tuple[str, str]]:
             if not run.has("evaluate"):
                 log_evaluation(run, experiment)
             for key, cross in pipeline.cross_dataset.items():
-                if cross.experiment == name and not run.has(f"cross_dataset.{key}"):
+                if cross.experiment == name and key not in damaged and not run.has(f"cross_dataset.{key}"):
                     evaluated = load_experiment(key)
                     if is_current(evaluated, identity):
                         log_cross_dataset(run, evaluated)
