@@ -5,8 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from stages.config.experiment import load_recipe
+from stages.config.recipe import Train
 from stages.model import distributed, fit, losses, optimisation, photometric
+from stages.model.device import device
 from stages.system.errors import InputError
 
 PLAIN = {"grey": 0.0, "light": 0.0, "blur": 0.0, "noise": 0.0, "occlusion": 0.0}
@@ -130,3 +134,34 @@ def test_out_of_memory_reports_the_batch_size_that_fits(monkeypatch):
     images, maps = torch.rand(16, 3, 4, 4), torch.rand(16, 2, 4, 4)
     with pytest.raises(InputError, match=r"a step of 16 faces. 4 would fit: set train.batch to 4"):
         fit.train_step(network, optimisation.optimizer(network, train), train, images, maps)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_tf32_is_used_only_in_the_steps_of_a_recipe_that_asks_for_it(precision, allowed):
+    seen = []
+
+    class Network(torch.nn.Conv2d):
+        def forward(self, images):
+            seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+            return super().forward(images)
+
+    network = Network(3, 2, 1)
+    train = SimpleNamespace(loss="mse", precision=precision, optimizer="adam", lr=0.1, weight_decay=0.0)
+    images, maps = torch.rand(2, 3, 4, 4), torch.rand(2, 2, 4, 4)
+    fit.train_step(network, optimisation.optimizer(network, train), train, images, maps)
+    assert seen == [(allowed, allowed)]
+    assert not torch.backends.cudnn.allow_tf32, "validation and evaluation are in fp32"
+
+
+def test_a_gpu_computes_in_fp32_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    torch.backends.cudnn.allow_tf32 = True  # torch's default
+    assert device().type == "cuda"
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_warm_up_that_never_ends_is_refused():
+    with pytest.raises(ValidationError, match="warmup is 3 of 3 epochs: the full lr would never be reached"):
+        Train.model_validate(load_recipe("quick", "demo", "train").train.model_dump() | {"epochs": 3, "warmup": 3.0})
