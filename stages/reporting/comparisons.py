@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from stages.metrics.intervals import MINIMUM_FACES
-from stages.metrics.paired_tests import Difference, compare, compare_all
+from stages.metrics.paired_tests import SIGNIFICANCE, Difference, compare, compare_all
 from stages.metrics.results import Result
 from stages.reporting.tables import INFINITE, NOTHING, Interval, decimals, markdown_table, number
 
@@ -21,10 +21,12 @@ COLUMNS = ("n", "A", "B", "B − A [95 %]", "p", "B better on", "verdict")
 
 
 def p_value(p: float | None) -> str:
-    """`0.013`; `< 0.001` for anything smaller; a fourth digit where three would hide the side of 0.05."""
+    """`0.013`; `< 0.001` for anything smaller, and `< 0.05` for what would be rounded to 0.050."""
     if p is None:
         return NOTHING
-    return "< 0.001" if p < 0.001 else f"{p:.{4 if f'{p:.3f}' == '0.050' else 3}f}"
+    if p < 0.001:
+        return "< 0.001"
+    return "< 0.05" if p < SIGNIFICANCE and f"{p:.3f}" == "0.050" else f"{p:.3f}"
 
 
 def signed(value: float | None, interval: Interval) -> str:
