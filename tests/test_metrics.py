@@ -136,15 +136,14 @@ def test_the_auc_is_the_exact_area_under_the_ced(threshold):
 
 
 def test_the_summary_of_a_subset_is_in_percent():
-    entry = summarise(np.array([0.02, 0.04, 0.09, 0.15]), seed=3, thresholds=THRESHOLDS)
+    entry = summarise(np.repeat([0.02, 0.04, 0.09, 0.15], 50), seed=3, thresholds=THRESHOLDS)
     low, high = entry.pop("nme_ci95")
-    wilson = entry.pop("fr_0.10_ci95")
-    assert wilson == pytest.approx([4.56, 69.94], abs=0.01)  # 1 of 4
+    assert entry.pop("fr_0.10_ci95") == pytest.approx([19.16, 31.60], abs=0.01)  # 50 of 200
     bounds = {key: entry.pop(key) for key in ("fr_0.08_ci95", "auc_0.08_ci95", "auc_0.10_ci95")}
     assert all(lower < entry[key.removesuffix("_ci95")] < upper for key, (lower, upper) in bounds.items())
     assert entry == pytest.approx(
         {
-            "n": 4,
+            "n": 200,
             "nme": 7.5,
             "fr_0.08": 50.0,
             "fr_0.10": 25.0,
@@ -152,7 +151,7 @@ def test_the_summary_of_a_subset_is_in_percent():
             "auc_0.10": 100 * (0.8 + 0.6 + 0.1) / 4,
         }
     )
-    assert 2 < low < 7.5 < high < 15
+    assert 6.5 < low < 7.5 < high < 8.5
 
 
 @pytest.mark.parametrize(("nme", "mean", "failed"), [([], None, None), ([0.09], 9.0, 100.0)])

@@ -247,7 +247,7 @@ def test_the_page_of_an_experiment_has_its_error_analysis(root):
     leave(root, "demo-quick", {"test": 300, "blur": 40})
     render(root)
     text = (root / "reports/pages/demo-quick.md").read_text()
-    assert row(text, "blur", "40")[3:7] == ["4.00", "8.00", "–", "–"]
+    assert row(text, "blur", "40")[3:7] == ["4.0", "8.0", "–", "–"]
     assert row(text, "subset")[7:] == ["FR@8", "FR@10", "AUC@8", "AUC@10"]
     assert row(text, "inter-ocular distance (outer eye corners) (official)")[1:] == ["5.00", "4.00", "4.50"]
     assert row(text, "90 %")[1:] == ["4.90", "4.10"]  # coverage
@@ -272,7 +272,7 @@ def test_cross_dataset_evaluations_are_in_the_matrix_and_in_no_section(root):
     assert "| lfpw (2 of 5 landmarks, inter-ocular) |" in matrix.replace("  ", " ").replace("  ", " ")
     entry = Metrics.model_validate(json.loads((folder / "metrics.json").read_text())["test"])
     assert row(matrix, "demo-quick", "demo") == ["demo-quick", "demo", nme(entry)]
-    assert row(matrix, "lfpw-quick", "lfpw")[2] == "*3.00*"  # landmarks 0 and 2 of 2, 3, 4, 5, 6 %
+    assert row(matrix, "lfpw-quick", "lfpw")[2] == "*3.0*"  # landmarks 0 and 2 of 2, 3, 4, 5, 6 %
     assert row(matrix, "mean-shape baseline")[2] == "12.3"
     assert "demo-quick-on-lfpw" not in text[: text.index("## Cross-dataset evaluation")]
     assert row(text, "demo-quick-on-lfpw", "demo-quick-on-lfpw-3fa1b2c4")
@@ -557,7 +557,7 @@ def test_a_sample_is_compared_by_the_published_counts_with_a_warning():
     sample = measured({"test": 4}, {"test": 2500, "blur": 773})
     text = published.comparison_table([sample], published.published("wflw"), "inter_ocular")
     columns = row(text, "method", "source")
-    assert dict(zip(columns, row(text, "here", "here"), strict=True))["NME test"] == "5.00"
+    assert dict(zip(columns, row(text, "here", "here"), strict=True))["NME test"] == "5.0"
     assert "These do not compare, since the faces differ: test has 4 faces here and 2500 there." in text
     assert published.comparison_table([sample], [], "inter_ocular") == ""
 

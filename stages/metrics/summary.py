@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.metrics.intervals import mean_interval, share_interval
+from stages.metrics.intervals import bounded_mean_interval, mean_interval, share_interval
 
 
 def failure_rate(nme: np.ndarray, threshold: float) -> float:
@@ -36,8 +36,9 @@ def summarise(nme: np.ndarray, seed: int, thresholds: Sequence[float]) -> dict[s
     """A subset's entry of metrics.json from its faces' NMEs (N,), as fractions: NME, and FR and AUC at each of the
     `thresholds` (fractions), in percent, and their 95 % intervals.
 
-    `seed` is the bootstrap's. What N does not define is None: all but n without a face, bootstrapped intervals with
-    fewer than two, NME and its interval where a face has no prediction (FR and AUC count it as a failure).
+    `seed` is the bootstrap's. What N does not define is None: all but n without a face, the intervals of NME and AUC with
+    too few (intervals.MINIMUM_FACES, MINIMUM_BOUNDED), NME and its interval where a face has no prediction (FR and AUC
+    count it as a failure).
     """
     nme = np.asarray(nme, np.float64)
     n = len(nme)
@@ -48,7 +49,7 @@ def summarise(nme: np.ndarray, seed: int, thresholds: Sequence[float]) -> dict[s
         entry[f"fr_{t:.2f}_ci95"] = _percent(share_interval(int((nme > t).sum()), n))
     for t in thresholds:  # the AUC is a mean over faces too
         entry[f"auc_{t:.2f}"] = 100 * auc(nme, t) if n else None
-        entry[f"auc_{t:.2f}_ci95"] = _percent(mean_interval(np.clip(1 - nme / t, 0, 1), seed))
+        entry[f"auc_{t:.2f}_ci95"] = _percent(bounded_mean_interval(np.clip(1 - nme / t, 0, 1), seed))
     return entry
 
 

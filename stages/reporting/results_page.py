@@ -59,8 +59,10 @@ METHODS = """\
 - **CED**, cumulative error distribution: the share of faces up to each NME. **AUC@8**: the area under it from 0 to 8 %,
   as a percentage of that range.
 - **Intervals** are over faces: what another sample of test faces would have given, not what another seed of the
-  training would have. NME and AUC: BCa bootstrap, 10,000 resamples; FR: Wilson. Figures have the digits that their
-  intervals justify. *±*: the standard deviation over trainings that differ in their seed alone.
+  training would have. NME and AUC: bootstrap-t, 10,000 resamples; FR: Clopper and Pearson. Figures have the digits that
+  their intervals justify. The NME of fewer than 130 faces has none, since too few faces may show none of the gross
+  failures that decide a mean; an AUC needs 10 ([simulations](simulations.md)). *±*: the standard deviation over
+  trainings that differ in their seed alone.
 - **Mean-shape baseline**: the NME of predicting the mean shape of the training faces in the box of every face, which
   needs no image.
 - **Protocol** *exact*: coordinates are never rounded. *paper*: the published HRNet code's own crops and roundings, for
