@@ -36,9 +36,9 @@ def summarise(nme: np.ndarray, seed: int, thresholds: Sequence[float]) -> dict[s
     """A subset's entry of metrics.json from its faces' NMEs (N,), as fractions: NME, and FR and AUC at each of the
     `thresholds` (fractions), in percent, and their 95 % intervals.
 
-    `seed` is the bootstrap's. What N does not define is None: all but n without a face, the intervals of NME and AUC with
-    too few (intervals.MINIMUM_FACES, MINIMUM_BOUNDED), NME and its interval where a face has no prediction (FR and AUC
-    count it as a failure).
+    `seed` is the bootstrap's. What N does not define is None: all but n without a face, the intervals of NME and AUC
+    with too few (intervals.MINIMUM_FACES, MINIMUM_BOUNDED), NME and its interval where a face has no prediction (FR and
+    AUC count it as a failure).
     """
     nme = np.asarray(nme, np.float64)
     n = len(nme)
