@@ -195,6 +195,12 @@ def test_a_jpeg_with_other_data_after_its_end_is_whole(photograph):
     assert sound(encoded(photograph, "RGB") + b"sent by a camera" + bytes(5000))
 
 
+@pytest.mark.parametrize("end", [END, b"\xff\xff" + END, b"\xff\xff", b"\xff", bytes(3000), b"\0" + END])
+def test_padding_before_an_end_marker_that_may_be_lost_does_not_matter(photograph, end):
+    for options in JPEGS:
+        assert sound(encoded(photograph, "RGB", **options)[:-2] + end)
+
+
 def test_a_progressive_jpeg_that_lacks_its_last_scans_is_refused(photograph):
     whole = encoded(photograph, "RGB", progressive=True)
     starts = [i for i in range(len(whole)) if whole.startswith(b"\xff\xda", i)]

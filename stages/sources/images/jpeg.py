@@ -15,7 +15,7 @@ START, END = b"\xff\xd8\xff", b"\xff\xd9"
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that start a frame (table B.1)
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _SCAN = 0xDA
-_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # the first one that is not part of a scan's data
+_NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # the first one that is not part of a scan's data
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _NEVER_WRITTEN = 16  # that many zero bytes at the end are space that was allocated for data that never came
 _FILL = b"\xb5" * 64
@@ -86,7 +86,7 @@ def is_whole(data: bytes, jpeg: Jpeg) -> bool:
     if not jpeg.ended:
         written = data[:stop].rstrip(b"\0")
         stop = len(written) if stop - len(written) >= _NEVER_WRITTEN else stop
-    if data[stop - 1] == 0xFF:  # half of a stuffed byte
+    while data[stop - 1] == 0xFF:  # half of a stuffed byte, or padding
         stop -= 1
     if not jpeg.complete_scans or stop <= jpeg.last_scan:
         return False
