@@ -69,10 +69,10 @@ def warn_of_overlap(faces: Faces, hashes: list[str]) -> None:
     train, val = images["test"] & images["train"], images["test"] & images["val"]
     if train | val:
         where = f"{len(train)} in train, {len(val)} in val, by which the epoch is chosen"
-        count = f"{len(train | val)} images of test are in the training data too"
+        count = f"images of test in the training data too: {len(train | val)}"
         print(f"warning: {count} ({where}); results on them are optimistic", flush=True)
     if groups := shared_groups(faces, ("test",), ("train", "val")):
-        print(f"warning: {len(groups)} groups of test are in the training data too, such as {min(groups)}", flush=True)
+        print(f"warning: groups of test in the training data too: {len(groups)}, such as {min(groups)}", flush=True)
 
 
 def main(name: str) -> None:

@@ -117,7 +117,7 @@ def test_test_images_in_train_and_in_val_are_counted_by_content(workspace, capsy
     val = read_crops(Path("data/crops/toy"), "val").faces.image
     n = sum(f"train{i}.png" in val for i in range(4))
     where = where or f"{4 - n} in train, {n} in val"
-    expected = f"warning: 4 images of test are in the training data too ({where}, by which the epoch is chosen)"
+    expected = f"warning: images of test in the training data too: 4 ({where}, by which the epoch is chosen)"
     assert expected in capsys.readouterr().out
 
 
@@ -136,7 +136,7 @@ def test_faces_of_a_group_are_kept_on_one_side_and_groups_in_test_too_are_told(w
     assert val
     assert not train & val
     assert train | val == {f"train {i}" for i in range(10)}
-    assert "warning: 1 groups of test are in the training data too, such as train 3" in capsys.readouterr().out
+    assert "warning: groups of test in the training data too: 1, such as train 3" in capsys.readouterr().out
 
 
 def test_photographs_stored_on_their_side_are_cut_upright_where_orientation_is_exif(workspace, capsys):
