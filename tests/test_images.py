@@ -1,5 +1,6 @@
 """Reading image files: exact pixels of complete files, and an error that names the file for all others."""
 
+import ast
 import hashlib
 import io
 import os
@@ -289,16 +290,26 @@ def test_a_format_that_is_not_read_is_named(tmp_path, content, name):
         read_image(path)
 
 
-def test_pillow_opens_only_the_formats_that_are_meant(tmp_path, gradient, monkeypatch):
-    """An EPS behind a TIFF's or any other first bytes must not reach Ghostscript either."""
-    asked = []
-    real = Image.open
-    monkeypatch.setattr(Image, "open", lambda *a, formats=None, **k: asked.append(formats) or real(*a, formats=formats))
-    for kind in ("BMP", "JPEG"):
-        read_image(saved(tmp_path / f"a.{kind}", gradient, "CMYK" if kind == "JPEG" else None, format=kind))
-    damage(b"no image"), orientation(encoded(gradient, "RGB", exif=exif(6))), lacks_pixels(encoded(gradient, "RGB"))
-    assert len(asked) >= 5
-    assert all(formats and "EPS" not in formats for formats in asked)
+def calls(name: str) -> list[tuple[Path, ast.Call]]:
+    """Every call of a function in the project's code."""
+    files = (Path(__file__).parents[1] / "stages").rglob("*.py")
+    nodes = [(file, node) for file in files for node in ast.walk(ast.parse(file.read_text()))]
+    return [(file, node) for file, node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == name]
+
+
+def test_pillow_is_asked_for_the_formats_that_are_meant_wherever_it_opens_a_file():
+    """Whatever first bytes it has, no file gets to Ghostscript."""
+    assert len(calls("Image.open")) >= 4
+    for file, call in calls("Image.open"):
+        assert [keyword.arg for keyword in call.keywords] == ["formats"], f"{file}:{call.lineno}"
+    assert not {"EPS", "PDF", "PS", "WMF"} & set(reading._FORMATS)
+
+
+def test_every_stage_reads_images_by_the_datasets_orientation():
+    readers = [(file, call) for name in ("read_image", "decode") for file, call in calls(name)]
+    assert {file.stem for file, _ in readers} == {"preprocess", "predict", "evaluate_weights", "reading"}
+    for file, call in readers:
+        assert "orientation" in ast.unparse(call.args[-1]), f"{file}:{call.lineno}"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
