@@ -8,8 +8,8 @@ training: 256 px, 1.25 face boxes, contrast stretched. A folder models/<experime
 """
 
 import argparse
-import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +40,7 @@ from stages.sources.images.checksums import image_checksums
 from stages.sources.images.reading import read_image
 from stages.system import errors
 from stages.system.files import digest, write_json
+from stages.system.processes import cores
 
 RELEASED = ModelInput(size=256, box=1.25, stretch=True)  # of the published training
 BATCH = 32  # faces
@@ -72,10 +73,13 @@ def read_test(dataset, scheme: DatasetScheme, location: Path, out: Path) -> tupl
         readers.require_files(name, dataset.about, source, folder, ("test",))
         faces, faults = readers.read(name, source, scheme.count, folder, out, ("test",))
     images = out / "images" if (out / "images").is_dir() else folder / source.files.images
-    faults += image_checksums(images, faces.image)[1] + checks.normaliser_faults(faces, scheme)
+    _, image_faults, remarks = image_checksums(images, faces.image)
+    faults += image_faults + checks.normaliser_faults(faces, scheme)
     errors.refuse(faults, f"the test faces of {name}", "Fix these, then run the same command again.")
     for fault in checks.count_faults(faces, source.counts, ("test",)):
         print(f"warning: {name}: {fault}", file=sys.stderr)
+    for sentence in remarks.sentences(source.orientation):
+        print(f"note: {name}: {sentence}", file=sys.stderr)
     return faces, images
 
 
@@ -98,18 +102,19 @@ def choose_dataset(name: str, root: Path | None) -> str:
 
 
 def predict_in_blocks(
-    model: HRNet, images: Path, faces: Faces, cut, model_input: ModelInput, origin: float
+    model: HRNet, read: Callable[[str], np.ndarray], faces: Faces, cut, model_input: ModelInput, origin: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, K, 2) in image px and scores (N, K) from the crops that preprocess would make; `cut`: its section.
 
+    read: gives the pixels (H, W, 3) uint8 RGB of an image by its name.
     Some batches at a time, since all crops of a benchmark are gigabytes.
     """
     to_image, parts = crops.windows(faces, cut.size, cut.context), []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
 
         def crop(row: int) -> np.ndarray:
             window = crops.in_pixels(to_image[row], origin)
-            return crops.cut(read_image(images / faces.image[row]), window, cut.size)
+            return crops.cut(read(faces.image[row]), window, cut.size)
 
         for start in tqdm(range(0, len(faces), 8 * BATCH), "predict", mininterval=1, disable=None):
             rows = np.arange(start, min(start + 8 * BATCH, len(faces)))
@@ -139,14 +144,18 @@ def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -
         faces, images = read_test(dataset, scheme, location, Path(made))
         # the published training used the annotations as positions in the image as they are, ours does not
         origin = 0.0 if model_input is RELEASED else dataset.source.origin
+
+        def read(image: str) -> np.ndarray:
+            return read_image(images / image, dataset.source.orientation)
+
         if protocol == "paper":
             points, scores, _ = predict_from_images(
-                model, lambda image: read_image(images / image), faces, origin=origin,
+                model, read, faces, origin=origin,
                 shrink_stretches=dataset.source.shrink_stretches, batch=BATCH, perturbed=False,
                 progress=lambda steps: tqdm(steps, "predict", mininterval=1, disable=None),
             )  # fmt: skip
         else:
-            points, scores = predict_in_blocks(model, images, faces, dataset.crops, model_input, origin)
+            points, scores = predict_in_blocks(model, read, faces, dataset.crops, model_input, origin)
     file = weights / checkpoint.WEIGHTS if weights.is_dir() else weights
     predictions = Predictions(faces, points, scores, made=Made(
         dataset=name, landmarks=list(range(scheme.count)), protocol=protocol, flip_test=False, batch=BATCH,

@@ -31,7 +31,7 @@ def main(name: str) -> None:
             annotations = checksums(folder, readers.annotations(source, folder))
         written = out / "images"
         images = written if written.is_dir() else location / source.files.images
-        hashes, image_faults = image_checksums(images, faces.image)
+        hashes, image_faults, remarks = image_checksums(images, faces.image)
         if location.is_file() and source.form != "mat":
             image_faults = [fault.replace(str(images), f"{location}/{source.files.images}") for fault in image_faults]
         faults += image_faults + checks.normaliser_faults(faces, scheme)
@@ -47,6 +47,8 @@ def main(name: str) -> None:
             rows = [("image", "bytes", "sha256"), *sorted(hashes + annotations)]
             csv.writer(file, lineterminator="\n").writerows(rows)
         write_faces(faces, out / "faces.parquet")
+    for sentence in remarks.sentences(source.orientation):
+        print(f"note: {name}: {sentence}")
     members = Counter(subset for subsets in faces.subsets for subset in subsets)
     counts = [f"{faces.split.count(split)} {split}" for split in readers.SPLITS]
     print(f"{target}: {', '.join(counts)} faces", *(f"{n} {subset}" for subset, n in sorted(members.items())), sep=", ")

@@ -52,7 +52,7 @@ def main(name: str) -> None:
         images = images_folder(experiment.dataset, source.files, experiment.data.location)
         require_unchanged(test.faces, images, Path("data/raw") / experiment.dataset)
         points, scores, perturbed = predict_from_images(
-            model, lambda image: read_image(images / image), test.faces,
+            model, lambda image: read_image(images / image, source.orientation), test.faces,
             origin=source.origin, shrink_stretches=source.shrink_stretches, **options,
         )  # fmt: skip
     else:

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -17,92 +18,90 @@ from tqdm import tqdm
 from stages.config.experiment import load_dataset
 from stages.data import crops
 from stages.data.faces import SPLITS, Faces, read_faces
+from stages.data.splits import assign_split, shared_groups
 from stages.sources.images.checksums import read_checksums
 from stages.sources.images.location import images_folder
-from stages.sources.images.reading import read_image
+from stages.sources.images.reading import decode, read_bytes
 from stages.system import errors
 from stages.system.files import atomic_folder, require_space
 from stages.system.processes import processes
 
-FAR = 10  # a crop that many times as wide as its image shows no face
+
+class Cut(NamedTuple):
+    """A face of an image and where its crop goes."""
+
+    face: str
+    split: str
+    row: int
+    to_image: np.ndarray  # (2, 3) crop px → image px, pixels numbered from 0
+    landmarks: np.ndarray  # (K, 2) image px, so too
 
 
-def assign_val(faces: Faces, checksums: dict[str, str], share: float) -> Faces:
-    """Move a share of the training images to val, chosen by a hash of their content.
-
-    So all faces of an image, and of a copy of it under another name, are on one side.
-    """
-    chosen = {image for image in set(faces.image) if int(checksums[image][:8], 16) < share * 2**32}
-    faces.split = [
-        "val" if split == "train" and image in chosen else split
-        for split, image in zip(faces.split, faces.image, strict=True)
-    ]
-    return faces
-
-
-def window_fault(to_image: np.ndarray, size: int, height: int, width: int) -> str:
-    """Why the window of `size` px under `to_image` cannot show a face in an image of that size, or ''."""
-    low, span = to_image[:, 2], to_image[0, 0] * size
-    if span > FAR * max(height, width):
-        return f"its crop would be {span:.0f} px wide in an image of {width}×{height} px: its scale is wrong"
-    if (low + span < 0).any() or (low > [width, height]).any():
-        return f"its box is outside its image of {width}×{height} px"
-    return ""
-
-
-def cut_image(
-    folder: Path, image: str, sha256: str, rows: list[tuple[str, str, int, np.ndarray]], out: Path, size: int
-) -> list[str]:
+def cut_image(path: Path, sha256: str, faces: list[Cut], out: Path, cut, orientation: str) -> list[str]:
     """Cut all faces of one image into the arrays under `out`; returns the faults.
 
-    rows: (face, split, row, crop → image).
+    cut: config.dataset.Crops. orientation: as of `read_image`.
     """
     try:
-        if hashlib.sha256((folder / image).read_bytes()).hexdigest() != sha256:
-            return [f"{folder / image}: changed since it was fetched: restore it, or run dvc repro to fetch it again"]
-        pixels = read_image(folder / image)
+        data = read_bytes(path)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return [f"{path}: changed since it was fetched: restore it, or run dvc repro to fetch it again"]
+        pixels = decode(data, path, orientation)
     except errors.InputError as error:
         return [str(error)]
     except FileNotFoundError:
-        return [f"{folder / image}: missing, and it was there when it was fetched"]
+        return [f"{path}: missing, and it was there when it was fetched"]
     except OSError as error:
-        return [f"{folder / image}: cannot be read ({error.strerror})"]
-    faults = []
-    for face, split, row, to_image in rows:
-        if fault := window_fault(to_image, size, *pixels.shape[:2]):
-            faults.append(f"{folder / image}: face {face}: {fault}")
+        return [f"{path}: cannot be read ({error.strerror})"]
+    faults, shape = [], pixels.shape[:2]
+    for face in faces:
+        if fault := crops.window_fault(face.to_image, face.landmarks, cut.size, cut.context, shape):
+            faults.append(f"{path}: face {face.face}: {fault}")
             continue
-        array = np.load(out / f"{split}.npy", mmap_mode="r+")
-        array[row] = crops.cut(pixels, to_image, size)
+        array = np.load(out / f"{face.split}.npy", mmap_mode="r+")
+        array[face.row] = crops.cut(pixels, face.to_image, cut.size)
     return faults
+
+
+def warn_of_overlap(faces: Faces, hashes: list[str]) -> None:
+    """Say how many images, by the SHA-256 of their files, and groups are in test and in the training data too."""
+    images = {split: {sha for sha, s in zip(hashes, faces.split, strict=True) if s == split} for split in SPLITS}
+    train, val = images["test"] & images["train"], images["test"] & images["val"]
+    if train | val:
+        where = f"{len(train)} in train, {len(val)} in val, by which the epoch is chosen"
+        count = f"images of test in the training data too: {len(train | val)}"
+        print(f"warning: {count} ({where}); results on them are optimistic", flush=True)
+    if groups := shared_groups(faces, ("test",), ("train", "val")):
+        print(f"warning: groups of test in the training data too: {len(groups)}, such as {min(groups)}", flush=True)
 
 
 def main(name: str) -> None:
     dataset = load_dataset(name, "source", "crops")
-    raw, size = Path("data/raw") / name, dataset.crops.size
+    raw, size, source = Path("data/raw") / name, dataset.crops.size, dataset.source
     faces = read_faces(raw / "faces.parquet")
     checksums = read_checksums(raw, faces)
-    folder = images_folder(name, dataset.source.files, dataset.location)
-    faces = assign_val(faces, checksums, dataset.crops.val_share)
+    folder = images_folder(name, source.files, dataset.location)
+    faces = assign_split(faces, checksums, dataset.crops.val_share)
+    hashes = [checksums[image] for image in faces.image]
+    warn_of_overlap(faces, hashes)
+    faces.extra = {**faces.extra, crops.IMAGE_HASH: hashes}
 
-    test, train = ({checksums[image] for image in faces.of(split).image} for split in ("test", "train"))
-    if shared := test & train:
-        print(f"warning: {len(shared)} images of test are in train too; results on them are optimistic", flush=True)
     target = Path("data/crops") / name
     with atomic_folder(target) as out:  # which removes what a killed process left, before space is counted
         require_space(target, len(faces) * size * size * 3, f"cutting {len(faces)} crops of {size} px")
-        work: dict[str, list] = defaultdict(list)
+        work: dict[str, list[Cut]] = defaultdict(list)
         for split in SPLITS:
             part = faces.of(split)
             to_image = crops.windows(part, size, dataset.crops.context)
             crops.write_index(out / f"{split}.parquet", part, to_image)
             crops.reserve(out / f"{split}.npy", len(part), size)
-            in_pixels = crops.in_pixels(to_image, dataset.source.origin)
+            in_pixels, landmarks = crops.in_pixels(to_image, source.origin), part.landmarks - source.origin
             for row, image in enumerate(part.image):
-                work[image].append((part.face_id[row], split, row, in_pixels[row]))
+                work[image].append(Cut(part.face_id[row], split, row, in_pixels[row], landmarks[row]))
         with processes(len(work)) as pool:
             jobs = [
-                pool.submit(cut_image, folder, image, checksums[image], rows, out, size) for image, rows in work.items()
+                pool.submit(cut_image, folder / image, checksums[image], cuts, out, dataset.crops, source.orientation)
+                for image, cuts in work.items()
             ]
             faults = [
                 fault for job in tqdm(jobs, desc=f"cut {name}", unit="image", disable=None) for fault in job.result()

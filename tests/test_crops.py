@@ -1,5 +1,7 @@
 """A crop shows the part of the image that its transform gives, to a small fraction of a pixel."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -86,3 +88,53 @@ def test_an_array_of_another_run_is_refused(tmp_path):
     (tmp_path / "test.npy").write_bytes(b"x" * 100)
     with pytest.raises(InputError, match="no readable array"):
         crops.read_crops(tmp_path, "test")
+
+
+# ---- boxes and landmarks that cannot be right
+
+SHAPE = (200, 300)  # height, width of the image
+FACE = np.array([[120.0, 80], [160, 80], [140, 120]])
+
+
+def fault(center=(140, 100), side=60.0, landmarks=FACE, context=2.1875):
+    window = window_to_image(np.array([center], float), np.array([side * context]), 448)[0]
+    return crops.window_fault(window, np.asarray(landmarks, float), 448, context, SHAPE)
+
+
+@pytest.mark.parametrize(
+    "face",
+    [
+        {},
+        {"context": 1.25},
+        {"center": (0, 0), "landmarks": FACE - [140, 100]},  # three quarters of it outside
+        {"center": (-20, 100), "landmarks": FACE - [160, 0]},
+        {"center": (170, 130)},  # half a box off
+        {"side": 12.0, "landmarks": [[139, 99], [141, 99], [140, 101]]},
+        {"side": 1200.0},  # the face of a person before the camera
+        {"landmarks": [*FACE, [-400, 100]]},  # a landmark that leaves the image
+        {"landmarks": [*FACE, [np.nan, np.nan]]},
+        {"landmarks": [[np.nan, np.nan], [np.nan, np.nan], [140, 120]]},
+    ],
+)
+def test_faces_at_the_border_and_boxes_that_are_odd_are_cut(face):
+    assert fault(**face) is None
+
+
+@pytest.mark.parametrize(
+    ("face", "reason"),
+    [
+        ({"side": 0.002}, "its box is 0.002 px wide, too small for a face"),
+        ({"side": 2.9}, "its box is 2.9 px wide, too small for a face"),
+        ({"side": 1e308}, "its crop would be inf px wide in an image of 300×200 px"),
+        ({"side": 1400.0}, "its crop would be 3062.5 px wide in an image of 300×200 px"),
+        ({"center": (140, 700)}, "its box is outside its image of 300×200 px"),
+        ({"center": (-31, 100), "landmarks": FACE - [171, 0]}, "its box is outside its image of 300×200 px"),
+        ({"center": (331, 100), "landmarks": FACE + [191, 0]}, "its box is outside its image of 300×200 px"),
+        ({"landmarks": [*FACE, [1e308, 9]]}, r"its landmark 3 is at \(1e\+308, 9\), far outside its image"),
+        ({"landmarks": FACE + [500, 0]}, "none of its landmarks is in its crop"),
+        ({"landmarks": [[np.nan, np.nan], [640, 100]]}, "none of its landmarks is in its crop"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_box_or_landmarks_that_cannot_be_right_are_a_fault(face, reason):
+    assert re.match(reason, fault(**face))

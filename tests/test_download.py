@@ -1,5 +1,6 @@
 """Downloads that resume and are checked by their SHA-256, and archives that cannot write outside their folder."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -7,6 +8,7 @@ import re
 import stat
 import tarfile
 import threading
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -225,6 +227,102 @@ def test_a_decompression_bomb_of_empty_files_is_stopped(tmp_path, monkeypatch):
     archive = tarred(tmp_path / "archive", {f"{i}": b"" for i in range(101)})
     with pytest.raises(InputError, match="100 files"):
         archives.unpack(archive, tmp_path / "out")
+
+
+def test_a_zip_that_claims_too_much_is_refused_before_anything_is_unpacked(tmp_path, monkeypatch):
+    archive = zipped(tmp_path / "archive", {f"{i}": b"" for i in range(101)})
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 100)
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)  # a member that is opened fails
+    with pytest.raises(InputError, match="100 files"):
+        archives.unpack(archive, tmp_path / "out")
+    monkeypatch.undo()
+    archive = zipped(tmp_path / "archive", {"a": b"A" * 100})
+    data = bytearray(archive.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 24 : entry + 28] = (2**32 - 2).to_bytes(4, "little")
+    archive.write_bytes(data)
+    with pytest.raises(InputError, match="unpacks to more than 64 MiB"):
+        archives.unpack(archive, tmp_path / "out")
+
+
+def claiming(path, kind: bytes, size: int, repeats: int = 1, content: bytes = b""):
+    """A tar, compressed, whose first headers of a kind claim `size` bytes each."""
+    entry = tarfile.TarInfo("header")
+    entry.type, entry.size = kind, size
+    block = entry.tobuf(tarfile.GNU_FORMAT)
+    with gzip.open(path, "wb", 1) as file:
+        for _ in range(repeats):
+            file.write(block + content)
+        for _ in range(size >> 20 if not content else 0):
+            file.write(bytes(1 << 20))
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME]
+)  # fmt: skip
+def test_a_tar_whose_header_is_larger_than_memory_is_refused_before_it_is_read(tmp_path, kind):
+    archive = claiming(tmp_path / "archive", kind, 64 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"archive: header: its .*claim 67108864 bytes"):
+            archives.unpack(archive, tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert os.listdir(tmp_path) == ["archive"]
+
+
+def test_many_global_headers_of_a_tar_are_refused(tmp_path):
+    record = (b"%d a=" % (1 << 19)).ljust((1 << 19) - 1, b"x") + b"\n"
+    archive = claiming(tmp_path / "archive", tarfile.XGLTYPE, len(record), 3, record)
+    with pytest.raises(InputError, match="its attributes claim 1572864 bytes"):
+        archives.unpack(archive, tmp_path / "out")
+
+
+def test_a_sparse_file_in_a_tar_is_refused(tmp_path):
+    archive = claiming(tmp_path / "archive", tarfile.GNUTYPE_SPARSE, 512, 1, bytes(512))
+    with pytest.raises(InputError, match="header: it is a sparse file"):
+        archives.unpack(archive, tmp_path / "out")
+    pax = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a", "GNU.sparse.realsize": "99"}
+    archive = tarred(tmp_path / "archive", {"a": b"1000000000\n" * 100}, pax_headers=pax)
+    with pytest.raises(InputError, match="it is a sparse file"):
+        archives.unpack(archive, tmp_path / "out")
+
+
+def test_a_chain_of_headers_is_damage(tmp_path):
+    archive = claiming(tmp_path / "archive", tarfile.GNUTYPE_LONGNAME, 5, 3000, b"name\0" + bytes(507))
+    with pytest.raises(InputError, match="damaged"):
+        archives.unpack(archive, tmp_path / "out")
+
+
+def test_zeros_behind_the_end_of_a_tar_are_not_unpacked_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 1 << 20)
+    tar = tarred(tmp_path / "plain", mode="w").read_bytes()
+    with gzip.open(tmp_path / "archive", "wb") as file:
+        file.write(tar + bytes(64 << 20))
+    with pytest.raises(InputError, match="unpacks to more than"):
+        archives.unpack(tmp_path / "archive", tmp_path / "out")
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])
+def test_a_name_that_is_both_a_file_and_a_folder_is_refused(tmp_path, pack, names):
+    archive = pack(tmp_path / "archive", dict.fromkeys(names, b"x"))
+    with pytest.raises(InputError, match="both a file and a folder"):
+        archives.unpack(archive, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["archive"]
+
+
+def test_an_attribute_header_of_usual_size_is_read(tmp_path):
+    long = "/".join(["folder" * 10] * 10) + "/a.jpg"
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        with tarfile.open(tmp_path / "archive", "w", format=form, pax_headers={"comment": "ours"}) as archive:
+            entry = tarfile.TarInfo(long)
+            entry.size = 1
+            archive.addfile(entry, io.BytesIO(b"A"))
+        archives.unpack(tmp_path / "archive", tmp_path / "out")
+        assert tree(tmp_path / "out") == {long: b"A"}
 
 
 @pytest.mark.parametrize("kind", ["zip", "w", "w:gz", "w:bz2", "w:xz"])

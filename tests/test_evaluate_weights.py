@@ -1,6 +1,7 @@
 """One command measures a file of weights, on each benchmark's sample and in every form of a released file."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from reference import reference_state
 
 from stages import evaluate_weights
@@ -106,6 +108,39 @@ def test_the_network_sees_the_published_crops_and_its_maps_are_decoded_as_publis
     points = np.stack(predictions["landmarks"]).reshape(reference["decoded"].shape)
     np.testing.assert_array_equal(points, reference["decoded"])
     np.testing.assert_allclose(predictions["nme"], 100 * reference["nme"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "exact"])
+def test_photographs_stored_on_their_side_are_seen_upright_where_orientation_is_exif(
+    states, tmp_path, monkeypatch, protocol
+):
+    shown, load = [], evaluate_weights.load_dataset
+
+    def forward(self, images):
+        shown.append(images)
+        return torch.zeros(len(images), 68, 64, 64)
+
+    def exif(*names):
+        dataset = load(*names)
+        dataset.source = dataset.source.model_copy(update={"orientation": "exif"})
+        return dataset
+
+    monkeypatch.setattr(HRNet, "forward", forward)
+    weights = save(states["300w"], tmp_path / "weights.pth", "plain")
+    measure("300w", weights, protocol, tmp_path / "out")
+    upright = [images for images in shown if images.any()]
+    tags = Image.Exif()
+    tags[0x0112] = 8
+    shutil.copytree(SAMPLES / "300w", tmp_path / "turned")
+    for path in (tmp_path / "turned/images").rglob("*.*"):
+        pixels = Image.open(path).convert("RGB").transpose(Image.Transpose.ROTATE_270)
+        pixels.save(path, "PNG", exif=tags)
+    shown.clear()
+    monkeypatch.setattr(evaluate_weights, "load_dataset", exif)
+    evaluate_weights.main("300w", weights, protocol, tmp_path / "out", str(tmp_path / "turned"))
+    turned = [images for images in shown if images.any()]
+    assert len(upright) == len(turned) > 0
+    assert all(torch.equal(a, b) for a, b in zip(upright, turned, strict=True))
 
 
 def test_our_own_model_is_measured_from_its_folder_and_from_its_file(states, tmp_path):

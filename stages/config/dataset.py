@@ -102,6 +102,9 @@ class Source(Section):
     # What the annotations call the centre of the image's first pixel, in x and in y: 1 where they count from 1. Crops
     # are cut so that landmarks and pixels agree; if they do not, a mirrored face is off in the other direction.
     origin: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    # exif turns a photograph as its EXIF tag says, as the viewers do that annotations are made in; ignore keeps the
+    # stored pixels, as the loaders of the published benchmarks do
+    orientation: Literal["ignore", "exif"] = "ignore"
     # protocol paper: whether its loader's shrinking of big images stretched their contrast too, as it did to the sets
     # read from CSV (floats by then) and not to COFW (still bytes)
     shrink_stretches: bool = True

@@ -19,6 +19,8 @@ from stages.system.errors import InputError
 from stages.system.files import atomic
 
 IMAGE_HASH = "image_sha256"  # a column of the table
+FAR = 10  # a crop that many times as wide as its image, or a landmark that far away, is wrong
+MIN_SIDE = 3  # px; a smaller box holds no face
 
 
 def cut(image: np.ndarray, to_image: np.ndarray, size: int) -> np.ndarray:
@@ -84,6 +86,33 @@ def in_pixels(to_image: np.ndarray, origin: float) -> np.ndarray:
     shifted = to_image.copy()
     shifted[..., 2] -= origin
     return shifted
+
+
+def window_fault(
+    to_image: np.ndarray, landmarks: np.ndarray, size: int, context: float, shape: tuple[int, int]
+) -> str | None:
+    """Why a crop under `to_image` (2, 3) of `size` px and `context` face boxes cannot show its face, or None.
+
+    Only what cannot be right: faces at the border, partly outside, and boxes that miss some landmarks are real.
+    to_image and landmarks (K, 2), NaN where not annotated, in px of the image (height, width) numbered from 0.
+    """
+    height, width = shape
+    span, image = to_image[0, 0] * size, f"image of {width}×{height} px"
+    side, center = span / context, to_image[:, 2] + to_image[0, 0] * (size - 1) / 2
+    if not side >= MIN_SIDE:
+        return f"its box is {side:.3g} px wide, too small for a face: its scale is wrong"
+    if span > FAR * max(height, width):
+        return f"its crop would be {span:.5g} px wide in an {image}: its scale is wrong"
+    if (center + side / 2 < 0).any() or (center - side / 2 > [width - 1, height - 1]).any():
+        return f"its box is outside its {image} (centre {center.round(1)}, side {side:.1f})"
+    annotated = np.flatnonzero(np.isfinite(landmarks).all(1))
+    away = np.abs(landmarks[annotated] - np.array([width, height]) / 2).max(1) > FAR * max(height, width)
+    if away.any():
+        k = annotated[away][0]
+        return f"its landmark {k} is at ({landmarks[k, 0]:.4g}, {landmarks[k, 1]:.4g}), far outside its {image}"
+    if (np.abs(landmarks[annotated] - center).max(1) > span / 2).all():
+        return f"none of its landmarks is in its crop (centre {center.round(1)}, {span:.1f} px wide)"
+    return None
 
 
 def reserve(path: Path, n: int, size: int) -> None:
