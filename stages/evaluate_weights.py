@@ -73,7 +73,7 @@ def read_test(dataset, scheme: DatasetScheme, location: Path, out: Path) -> tupl
         readers.require_files(name, dataset.about, source, folder, ("test",))
         faces, faults = readers.read(name, source, scheme.count, folder, out, ("test",))
     images = out / "images" if (out / "images").is_dir() else folder / source.files.images
-    faults += image_checksums(images, faces.image)[1] + checks.normaliser_faults(faces, scheme)
+    faults += image_checksums(images, faces.image)[1] + checks.face_faults(faces, scheme)
     errors.refuse(faults, f"the test faces of {name}", "Fix these, then run the same command again.")
     for fault in checks.count_faults(faces, source.counts, ("test",)):
         print(f"warning: {name}: {fault}", file=sys.stderr)
