@@ -74,7 +74,7 @@ def read_test(dataset, scheme: DatasetScheme, location: Path, out: Path) -> tupl
         faces, faults = readers.read(name, source, scheme.count, folder, out, ("test",))
     images = out / "images" if (out / "images").is_dir() else folder / source.files.images
     _, image_faults, remarks = image_checksums(images, faces.image)
-    faults += image_faults + checks.normaliser_faults(faces, scheme)
+    faults += image_faults + checks.face_faults(faces, scheme)
     errors.refuse(faults, f"the test faces of {name}", "Fix these, then run the same command again.")
     for fault in checks.count_faults(faces, source.counts, ("test",)):
         print(f"warning: {name}: {fault}", file=sys.stderr)

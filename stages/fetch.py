@@ -8,6 +8,7 @@ checksums.csv and, where the source makes its images or is an archive, images/.
 
 import argparse
 import csv
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -34,11 +35,13 @@ def main(name: str) -> None:
         hashes, image_faults, remarks = image_checksums(images, faces.image)
         if location.is_file() and source.form != "mat":
             image_faults = [fault.replace(str(images), f"{location}/{source.files.images}") for fault in image_faults]
-        faults += image_faults + checks.normaliser_faults(faces, scheme)
+        faults += image_faults + checks.face_faults(faces, scheme)
+        warnings = []
         if not faults:  # else a faulty row would be reported a second time, as a wrong count
+            warnings += checks.face_warnings(faces, scheme)
             differing = checks.count_faults(faces, source.counts, readers.SPLITS)
             if source.partial:
-                print(*(f"warning: {name}: {fault}" for fault in differing), sep="\n", end="\n" * bool(differing))
+                warnings += differing
             else:
                 faults += [f"{fault} (source.partial: true reads part of the data on purpose)" for fault in differing]
         errors.refuse(faults, f"dataset {name}", "Nothing was written. Fix these, then run the same command again.")
@@ -49,9 +52,13 @@ def main(name: str) -> None:
         write_faces(faces, out / "faces.parquet")
     for sentence in remarks.sentences(source.orientation):
         print(f"note: {name}: {sentence}")
+    for warning in warnings:
+        print(f"warning: {name}: {warning}", file=sys.stderr)
     members = Counter(subset for subsets in faces.subsets for subset in subsets)
     counts = [f"{faces.split.count(split)} {split}" for split in readers.SPLITS]
     print(f"{target}: {', '.join(counts)} faces", *(f"{n} {subset}" for subset, n in sorted(members.items())), sep=", ")
+    for line in checks.visibility_counts(faces):
+        print(f"{target}: {line}")
 
 
 if __name__ == "__main__":

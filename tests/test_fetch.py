@@ -202,9 +202,10 @@ def test_all_faults_of_a_dataset_are_reported_at_once_and_the_previous_outs_are_
     (images / "g.jpg").write_bytes((images / "a.jpg").read_bytes()[:-200])
     write(workspace / "tiny/train.csv", *(f"{name},0.1,20,15,10,15,30,15" for name in
           ["a.jpg", "b.jpg", "e.jpg", "f.jpg", "g.jpg", "h.jpg", "../tiny/images/a.jpg", "/a.jpg"]),
-          "a.jpg,0.1,20,15,7,7,7,7", "a.jpg,0,20,15,10,15,30,15", "a.jpg,0.1,20,15,10,15,x,15")  # fmt: skip
+          "a.jpg,0.1,20,15,900,7,7,7", "a.jpg,0,20,15,10,15,30,15", "a.jpg,0.1,20,15,10,15,x,15")  # fmt: skip
+    write(workspace / "tiny/test.csv", "c.png,0.1,20,15,7,7,7,7", "d.png,0.1,20,15,13,15,30,15")
     message = refusal()
-    assert "dataset tiny: 10 faults" in message
+    assert "dataset tiny: 11 faults" in message
     for fault in [
         "b.jpg: missing; there is B.jpg, in another case",
         "e.jpg: missing; there is e.jpeg, with another extension",
@@ -213,7 +214,8 @@ def test_all_faults_of_a_dataset_are_reported_at_once_and_the_previous_outs_are_
         "h.jpg: missing\n",
         "../tiny/images/a.jpg: an image is named by its path within",
         "/a.jpg: an image is named by its path within",
-        "face train/a.jpg#2: landmarks 0 and 1 coincide",
+        "face train/a.jpg#2: landmark 0 is at (900, 7), more than 2 sides of its box",
+        "face test/c.png: landmarks 0 and 1 coincide",
         "train.csv, line 11: scale is 0",
         "train.csv, line 12: original_1_x is 'x'",
     ]:
@@ -241,7 +243,7 @@ def test_numbers_of_faces_that_differ_are_refused_or_with_partial_data_a_warning
     (workspace / "tiny/blur.csv").unlink()
     describe(counts=counts, partial=True)
     obtain_and_fetch()
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert "warning: tiny: test has 2 faces, and 3 were published" in printed
     assert "warning: tiny: subset blur has 0 faces, and 2 were published" in printed
 
@@ -250,8 +252,10 @@ def test_the_inter_pupil_distance_is_checked_where_it_is_official(workspace):
     write_yaml("params/schemes/two.yaml", SCHEME | {"inter_pupil": [[0], [1]]})
     write_yaml("params/datasets/tiny.yaml", DATASET | {"landmarks": {"scheme": "two", "normaliser": "inter_pupil"}})
     obtain.main("tiny")
-    write(workspace / "tiny/train.csv", "a.jpg,0.1,20,15,7,7,7,7", "b.jpg,0.1,20,15,11,15,30,15")
-    assert "face train/a.jpg: landmarks [0] and [1] coincide, so its inter_pupil distance is 0" in refusal()
+    write(workspace / "tiny/test.csv", "c.png,0.1,20,15,7,7,7,7", "d.png,0.1,20,15,13,15,30,15")
+    message = refusal()
+    assert "face test/c.png: landmarks [0] and [1] coincide, so its inter_pupil distance cannot measure" in message
+    assert "landmarks.normaliser: box_side" in message
 
 
 @pytest.fixture
@@ -346,3 +350,24 @@ def test_the_workers_of_a_killed_fetch_end_and_the_next_fetch_cleans_up(workspac
     describe_demo(2, 1)
     fetch.main("demo")
     assert os.listdir("data/raw") == ["demo"]
+
+
+def test_a_training_face_without_the_official_normaliser_is_kept_and_counted(workspace, capsys):
+    write(workspace / "tiny/train.csv", "a.jpg,0.1,20,15,7,7,7,7", "b.jpg,0.1,20,15,11,15,30,15")
+    obtain_and_fetch()
+    assert "warning: tiny: training faces without inter_ocular distance: 1 (train/a.jpg first)" in (
+        capsys.readouterr().err
+    )
+    assert len(read_faces(Path("data/raw/tiny/faces.parquet"))) == 4
+
+
+def test_hidden_and_absent_landmarks_of_a_csv_file_are_counted(workspace, capsys):
+    head, *rows = (workspace / "tiny/train.csv").read_text().splitlines()
+    (workspace / "tiny/train.csv").write_text(
+        "\n".join([head + ",visible_0,visible_1", rows[0] + ",1,2", "b.jpg,0.1,20,15,11,15,,,2,0"]) + "\n"
+    )
+    obtain_and_fetch()
+    assert "data/raw/tiny: train: of 4 landmarks 1 hidden, 1 not annotated\n" in capsys.readouterr().out
+    faces = read_faces(Path("data/raw/tiny/faces.parquet"))
+    assert faces.annotated.tolist() == [[True, True], [True, False], [True, True], [True, True]]
+    assert faces.visible.tolist() == [[False, True], [True, False], [True, True], [True, True]]

@@ -42,7 +42,10 @@ class DemoForm(Section):
 
 
 class CsvForm(Section):
-    """HRNet's CSV files; paths are relative to the root. A subset is a CSV file whose rows are rows of test."""
+    """HRNet's CSV files; paths are relative to the root. A subset is a CSV file whose rows are rows of test.
+
+    Columns visible_0, visible_1, … (2 visible, 1 hidden, 0 not annotated) and group are read where they are there.
+    """
 
     images: str  # the folder that image names start from, here and below
     train: str | None
@@ -67,6 +70,9 @@ class PtsForm(Section):
     train: list[str]
     test: Annotated[list[str], Field(min_length=1)]
     subsets: Subsets[list[str]] = {}
+    # negative: the signs of a landmark's coordinates say what is hidden, as in AFLW-68 and MERL-RAV: both negative where
+    # it is hidden (its position is theirs without the sign), -1 -1 where it is not annotated. none: all are positions.
+    hidden: Literal["none", "negative"] = "none"
 
 
 class MatForm(Section):

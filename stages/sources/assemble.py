@@ -19,7 +19,8 @@ class Rows:
 
     images: list[str]
     lines: list[int]  # in the file, from 1
-    landmarks: np.ndarray  # (N, K, 2)
+    landmarks: np.ndarray  # (N, K, 2), NaN where not annotated
+    visible: np.ndarray | None = None  # (N, K); None: the file does not say
     box: tuple[np.ndarray, np.ndarray] | None = None  # the file's own: centre (N, 2), side (N,)
     subsets: list[list[str]] | None = None
     extra: Mapping[str, Sequence] = field(default_factory=dict)
@@ -28,7 +29,7 @@ class Rows:
 
 def no_rows(count: int, faults: list[str]) -> Rows:
     """The result for a file that cannot be read at all."""
-    return Rows([], [], np.empty((0, count, 2)), (np.empty((0, 2)), np.empty(0)), faults=faults)
+    return Rows([], [], np.empty((0, count, 2)), box=(np.empty((0, 2)), np.empty(0)), faults=faults)
 
 
 def files(form, root: Path, splits: tuple[str, ...]) -> list[str]:
@@ -57,7 +58,15 @@ def read_files(form, root: Path, splits: tuple[str, ...], read: Callable[[Path],
                 elif not rows.faults:  # otherwise its row may be one of the faulty ones
                     faults.append(f"{root / subset_name}, line {line}: no row of {name} has this image and landmarks")
         parts.append(
-            split_faces(split, rows.images, rows.landmarks, box=rows.box, subsets=subsets, extra=dict(rows.extra))
+            split_faces(
+                split,
+                rows.images,
+                rows.landmarks,
+                box=rows.box,
+                visible=rows.visible,
+                subsets=subsets,
+                extra=dict(rows.extra),
+            )  # fmt: skip
         )
     common = set.intersection(*(set(part.extra) for part in parts))  # an unreadable file has none
     for part in parts:
@@ -75,12 +84,12 @@ def split_faces(
     subsets: Sequence[Sequence[str]] | None = None,
     extra: Mapping[str, Sequence] | None = None,
 ) -> Faces:
-    """The faces of one split. The box (centre, side) defaults to that of the landmarks, `visible` to all True.
+    """The faces of one split. The box (centre, side) defaults to that of the landmarks, `visible` to what is annotated.
 
     A face's id is its split and image, so that every format of a dataset gives the same ids in any order; the second
     face of an image has the suffix #2.
     """
-    n, k, _ = landmarks.shape
+    n = len(landmarks)
     center, side = box or (geometry.landmark_box(landmarks) if n else (np.empty((0, 2)), np.empty(0)))
     return Faces(
         face_id=_ids(split, images),
@@ -89,7 +98,7 @@ def split_faces(
         center=center,
         side=side,
         landmarks=landmarks,
-        visible=np.ones((n, k), bool) if visible is None else visible,
+        visible=np.isfinite(landmarks).all(-1) if visible is None else visible,
         subsets=[tuple(sorted(set(names))) for names in subsets] if subsets is not None else [()] * n,
         extra=dict(extra or {}),
     )
@@ -117,8 +126,13 @@ def find_faces(
         free[image].append(row)
     matches: list[int | None] = []
     for image, points in zip(images, landmarks, strict=True):
-        row = next((row for row in free[image] if np.abs(candidates[row] - points).max() < SAME_FACE), None)
+        row = next((row for row in free[image] if _same(candidates[row], points)), None)
         if row is not None:
             free[image].remove(row)
         matches.append(row)
     return matches
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether landmarks (K, 2) agree: the same ones are annotated, at the same places."""
+    return np.allclose(one, other, rtol=0, atol=SAME_FACE, equal_nan=True)

@@ -7,8 +7,9 @@
     …
     }
 
-The values count pixels from 1 and are used unchanged, as by HRNet's CSV files and every published result. The box
-is that of the landmarks (geometry.landmark_box).
+The values count pixels from 1 and are used unchanged, as by HRNet's CSV files and every published result; but under
+`hidden: negative` their signs say what is hidden (sources.visibility). The box is that of the landmarks
+(geometry.landmark_box).
 """
 
 import os
@@ -19,8 +20,9 @@ import numpy as np
 
 from stages.data.faces import Faces, concatenate
 from stages.sources.assemble import split_faces
+from stages.sources.visibility import signs_as_visibility, with_visibility
 
-_IMAGES = (".jpg", ".png", ".jpeg", ".bmp")
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")  # the extensions that are read
 _FORM = re.compile(rb"\s*version:\s*1\s+n_points:\s*(\d+)\s*\{([^{}]*)\}\s*")
 
 
@@ -52,15 +54,20 @@ def read(form, root: Path, out: Path, count: int, splits: tuple[str, ...]) -> tu
                 points, matches = read_pts(base / name, count), images_by_stem.get(Path(name).stem, [])
                 if isinstance(points, str):
                     faults.append(points)
+                elif form.hidden == "negative" and not signs_as_visibility(points)[1].any():
+                    faults.append(f"{base / name}: none of its landmarks is annotated. Leave the file out")
                 elif not matches:
-                    faults.append(f"{base / name}: there is no image of the same name next to it")
+                    faults.append(f"{base / name}: there is no image of the same name next to it{_others(base / name)}")
                 elif len(matches) > 1:
                     faults.append(f"{base / name}: {len(matches)} images have its name: {', '.join(matches)}")
                 else:
                     images.append(f"{folder}/{matches[0]}")
                     landmarks.append(points)
                     subsets.append(folder_subsets)
-        parts.append(split_faces(split, images, np.array(landmarks).reshape(-1, count, 2), subsets=subsets))
+        points, visible = np.array(landmarks).reshape(-1, count, 2), None
+        if form.hidden == "negative":
+            points, visible = with_visibility(*signs_as_visibility(points))
+        parts.append(split_faces(split, images, points, visible=visible, subsets=subsets))
     return concatenate(parts), faults
 
 
@@ -83,13 +90,19 @@ def read_pts(path: Path, count: int) -> np.ndarray | str:
 
 def _pts_files(base: Path, folder: str) -> list[str]:
     names = os.listdir(base / folder) if (base / folder).is_dir() else []
-    return [f"{folder}/{name}" for name in sorted(names) if name.endswith(".pts")]
+    return [f"{folder}/{name}" for name in sorted(names) if name.endswith(".pts") and not name.startswith(".")]
 
 
 def _images_by_stem(folder: Path) -> dict[str, list[str]]:
     by_stem: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder)):
         stem, extension = os.path.splitext(name)
-        if extension.lower() in _IMAGES:
+        if extension.lower() in IMAGES and not name.startswith("."):
             by_stem.setdefault(stem, []).append(name)
     return by_stem
+
+
+def _others(path: Path) -> str:
+    """What lies beside a .pts file under its name and is not read."""
+    names = [name for name in sorted(os.listdir(path.parent)) if Path(name).stem == path.stem and name != path.name]
+    return f", only {', '.join(names)}; images are read as {', '.join(IMAGES)}" if names else ""
