@@ -2,7 +2,8 @@
 
     python -m stages.log_restored
 
-Reads params/pipeline.yaml and the results of its experiments; results of other parameters or code are left out.
+Reads params/pipeline.yaml and the results of its experiments; results of other parameters or code are left out,
+and a run that was deleted on the MLflow page stays deleted.
 """
 
 import argparse
@@ -12,8 +13,8 @@ from stages.tracking.results import log_missing
 
 
 def main() -> None:
-    for name, run in log_missing():
-        print(f"{name}: entered in MLflow as run {run}")
+    for line in log_missing():
+        print(line)
 
 
 if __name__ == "__main__":
