@@ -4,12 +4,13 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help repro test lint bench ui clean
+.PHONY: git help repro test lint bench ui clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-repro: .venv/installed ## install, then reproduce every figure: `dvc repro`
+repro: git .venv/installed ## install, then reproduce every figure: `dvc repro`
+	@python -m stages.check
 	dvc repro
 	@python -m stages.log_restored
 	@echo "The report:       $(CURDIR)/reports/results.md"
@@ -35,6 +36,12 @@ ui: .venv/installed ## the MLflow page of all runs, on 127.0.0.1:5000 (PORT=… 
 
 clean: ## remove the environment and training checkpoints (data, models and results are kept)
 	rm -rf .venv .training
+
+# DVC needs a git repository: looked for before the packages are installed, which takes minutes.
+git:
+	@command -v git >/dev/null || { echo "error: git is not installed, and DVC needs it: install git first"; exit 1; }
+	@test -e .git || { echo "error: this folder is not a git repository, and DVC needs one (a ZIP download has none):"; \
+	  echo "use git clone, or here: git init && git add -A && git commit -m 'Start here'; then make repro again"; exit 1; }
 
 # The packages that pyproject.toml names, at the versions that constraints.txt pins.
 .venv/installed: pyproject.toml constraints.txt

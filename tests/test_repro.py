@@ -33,6 +33,11 @@ def runs(project: Project, query: str = RUNS) -> list[tuple]:
         return database.execute(query).fetchall()
 
 
+def change(project: Project, statement: str) -> None:
+    with sqlite3.connect(project.folder / "mlflow.db") as database:
+        database.execute(statement)
+
+
 def forget(project: Project, *names: str) -> None:
     for name in names:
         path = project.folder / name
@@ -85,9 +90,49 @@ def test_what_dvc_restores_from_its_cache_is_entered_in_mlflow(made):
     assert not (made.folder / "mlflow.db").exists()
     assert "entered in MLflow as run" in made.stage("log_restored")
     assert [(n, status) for _, n, status in runs(made)] == [(name, "FINISHED")]
-    assert "entered" not in made.stage("log_restored"), "and not again"
+    assert made.stage("log_restored") == "", "and not again"
     epochs = runs(made, "SELECT DISTINCT step FROM metrics WHERE key = 'train/loss' ORDER BY step")
     assert [step for (step,) in epochs] == [1, 2, 3, 4]
+
+
+def test_what_is_already_entered_leaves_a_finished_run_as_it_was(made):
+    query = "SELECT run_uuid, status, start_time, end_time FROM runs"
+    tags = "SELECT run_uuid, key, value FROM tags ORDER BY run_uuid, key"
+    before = runs(made, query), runs(made, tags)
+    assert made.stage("log_restored") == ""
+    made.stage("report")
+    assert (runs(made, query), runs(made, tags)) == before
+    change(made, "DELETE FROM tags WHERE key = 'logged.report'")
+    assert "entered in MLflow as run" in made.stage("log_restored"), "the pages"
+    assert runs(made, query) == before[0], "what comes afterwards is no longer training time"
+
+
+def test_a_run_that_was_deleted_stays_deleted_and_can_be_had_back(made):
+    (run,) = (run for run, *_ in runs(made))
+    change(made, "UPDATE runs SET lifecycle_stage = 'deleted'")
+    everything = "SELECT run_uuid, lifecycle_stage FROM runs"
+    for _ in range(2):
+        printed = made.stage("log_restored")
+        assert "its MLflow run was deleted, so nothing is entered. To have it back: " in printed
+        assert runs(made, everything) == [(run, "deleted")]
+    command = printed.partition("have it back: ")[2].strip()
+    made.run("bash", "-c", command)
+    assert runs(made, everything) == [(run, "active")]
+
+
+def test_nothing_is_entered_in_a_store_that_fails(made):
+    (version,) = runs(made, "SELECT version_num FROM alembic_version")[0]
+    change(made, "DELETE FROM tags WHERE key = 'logged.evaluate'")
+    change(made, "UPDATE alembic_version SET version_num = '0c779009ac13'")
+    try:
+        printed = made.stage("log_restored")
+        assert "out-of-date database schema" in printed
+        assert "mlflow db upgrade sqlite:///mlflow.db" in printed
+        assert printed.count("\n") == 1
+        assert "error: MLflow at mlflow.db" in made.stage("views", "http://127.0.0.1:5000", fails=True)
+    finally:
+        change(made, f"UPDATE alembic_version SET version_num = '{version}'")
+    assert "entered in MLflow as run" in made.stage("log_restored")
 
 
 def test_another_value_by_dvc_exp_run_is_a_second_run_with_the_same_metrics(made):

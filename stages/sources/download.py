@@ -61,7 +61,7 @@ def _continue(url: str, part: Path) -> str | None:
                     return "the server sent another part than was requested"
             length = response.headers.get("Content-Length")
             total = start + int(length) if length else None
-            require_space(part.parent, (total or 0) - start, f"downloading {url}")
+            require_space(part.parent, (total or 0) - start, f"downloading {url}", cached=False)
             with (
                 open(part, "ab" if start else "wb") as file,
                 tqdm(None, part.stem, total, initial=start, unit="B", unit_scale=True, disable=None) as bar,

@@ -1,15 +1,24 @@
 """Files that are either whole or absent (written under a temporary name, synced, then renamed), and their hashes."""
 
+import configparser
+import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stages.system.errors import InputError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux: fcntl.h, fs.h
+FICLONE = 0x40049409  # Linux: fs.h; makes one file share the blocks of another
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
@@ -28,6 +37,32 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
+def _is_running(pid: int) -> bool:
+    """Whether another process of this host has that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return pid != os.getpid()
+
+
+def _recover(path: Path) -> None:
+    """Remove what a killed process left beside `path`; a folder that it had moved away is moved back."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.former)?\.tmp")
+    for stale in path.parent.iterdir():
+        match = name.fullmatch(stale.name)
+        if not match or _is_running(int(match[1])):
+            continue
+        if match[2] and not path.exists():
+            os.replace(stale, path)
+        elif stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -36,9 +71,21 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _explained(error: OSError, path: Path, temporary: Path) -> InputError | OSError:
+def _is_full(folder: Path) -> bool:
+    """Whether a MiB more cannot be written: torch, numpy and others report a full disk as an error of their own."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, 2**20)
+    except OSError as error:
+        return error.errno in FULL
+    return False
+
+
+def _explained(error: Exception, path: Path, temporary: Path) -> Exception:
     """A full disk as an `InputError`; any other error as it is."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT) or path.parent.suffix == ".tmp":  # the outer folder reports it
+    if isinstance(error, InputError) or path.parent.suffix == ".tmp":  # the outer folder reports it
+        return error
+    if getattr(error, "errno", None) not in FULL and not _is_full(path.parent):
         return error
     written = sum(file.stat().st_blocks * 512 for file in (temporary, *temporary.rglob("*")) if file.is_file())
     return InputError(
@@ -61,49 +108,114 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _recover(path)
     temporary = _temporary(path)
     try:
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
-    except OSError as error:
-        raise _explained(error, path, temporary) from error
+    except Exception as error:
+        explained = _explained(error, path, temporary)
+        if explained is error:
+            raise
+        raise explained from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change their names in one step; False where the system or the file system (NFS) cannot."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:
+        return False
+    return rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: a new empty one is yielded, and replaces `path` once all of it is written."""
+    """The same for a folder: a new empty one is yielded, and replaces `path` once all of it is written.
+
+    Where two folders cannot be exchanged, `path` is missing for a moment; if the process is killed then, the next
+    writer moves the former folder back.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.*.tmp"):  # left by a killed process
-        shutil.rmtree(stale, ignore_errors=True)
-    temporary, former = _temporary(path), _temporary(path).with_suffix(".former.tmp")
+    _recover(path)
+    temporary = _temporary(path)
+    former = temporary.with_suffix(".former.tmp")
     temporary.mkdir()
     try:
         yield temporary
         for entry in (*temporary.rglob("*"), temporary):
             _sync(entry)
-        if path.exists():
-            os.replace(path, former)  # removing it takes long enough to be killed half-way
-        os.replace(temporary, path)
+        if not path.exists() or not _exchange(temporary, path):
+            if path.exists():
+                os.replace(path, former)  # removing it takes long enough to be killed half-way
+            os.replace(temporary, path)
         _sync(path.parent)
-    except OSError as error:
-        raise _explained(error, path, temporary) from error
+    except Exception as error:
+        explained = _explained(error, path, temporary)
+        if explained is error:
+            raise
+        raise explained from error
     finally:
         if former.exists() and not path.exists():
             os.replace(former, path)
-        for folder in (temporary, former):
+        for folder in (temporary, former):  # after an exchange, `temporary` is the former one
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """Raise `InputError` unless `needed` bytes are free where `folder` will be."""
-    free = shutil.disk_usage(_existing(Path(folder).resolve())).free
-    if free < needed:
-        raise InputError(
-            f"{what} needs {needed / 2**20:.2f} MiB in {folder}, and {free / 2**20:.2f} MiB are free: "
-            "free some space or point the folder at a larger disk, then run the same command again."
-        )
+def _shares_blocks(one: Path, other: Path) -> bool:
+    """Whether a file in `other` can share its blocks with one in `one` (btrfs, XFS)."""
+    with suppress(OSError), tempfile.TemporaryFile(dir=one) as source, tempfile.TemporaryFile(dir=other) as copy:
+        source.write(b"x")
+        source.flush()
+        fcntl.ioctl(copy.fileno(), FICLONE, source.fileno())
+        return True
+    return False
+
+
+def _cache_copy(folder: Path) -> Path | None:
+    """The folder of DVC's cache, where it will hold a copy of what is written to `folder`; None where it links."""
+    if not Path(".dvc").is_dir():
+        return None
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    with suppress(configparser.Error):  # DVC itself reports it
+        config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    cache = _existing(Path(".dvc", config.get("cache", "dir", fallback="cache").strip("\"'")).resolve())
+    links = {
+        "reflink": lambda: _shares_blocks(folder, cache),
+        "hardlink": lambda: cache.stat().st_dev == folder.stat().st_dev,
+        "symlink": lambda: True,
+    }
+    for kind in config.get("cache", "type", fallback="reflink,copy").strip("\"'").split(","):
+        link = links.get(kind.strip())
+        if link is None:  # copy
+            break
+        if link():
+            return None
+    return cache
+
+
+def require_space(folder: Path, needed: int, what: str, *, cached: bool = True) -> None:
+    """Raise `InputError` unless `needed` bytes are free where `folder` will be.
+
+    cached: `folder` is an out of a stage. DVC copies it to its cache, unless it can link, and room for that is needed
+    too.
+    """
+    place = _existing(Path(folder).resolve())
+    cache = _cache_copy(place) if cached else None
+    wanted = [(folder, place, needed, "")]
+    if cache and cache.stat().st_dev == place.stat().st_dev:
+        wanted = [(folder, place, 2 * needed, " (one half for DVC's copy in its cache)")]
+    elif cache:
+        wanted.append((cache, cache, needed, " (for DVC's copy)"))
+    for name, disk, size, purpose in wanted:
+        free = shutil.disk_usage(disk).free
+        if free < size:
+            raise InputError(
+                f"{what} needs {size / 2**20:.2f} MiB in {name}{purpose}, and {free / 2**20:.2f} MiB are free: "
+                "free some space or point the folder at a larger disk, then run the same command again."
+            )

@@ -30,11 +30,18 @@ def dvc_hash(path: Path) -> str:
     return content_hash(path)
 
 
+def _is_ignored(path: Path) -> bool:
+    """Whether .dvcignore names it."""
+    return path.suffix == ".pyc" or any(
+        part == "__pycache__" or (part.startswith(".") and part.endswith(".tmp")) for part in path.parts
+    )
+
+
 def content_hash(path: Path) -> str:
     """The hash that DVC gives to what is in a file or a folder now."""
     if path.is_file():
         return digest(path, "md5")
-    files = [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    files = [file for file in path.rglob("*") if file.is_file() and not _is_ignored(file.relative_to(path))]
     listing = [{"md5": digest(file, "md5"), "relpath": file.relative_to(path).as_posix()} for file in files]
     listing.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"

@@ -13,7 +13,8 @@ import pandas as pd
 from stages.config.experiment import Experiment, load_experiment
 from stages.config.pipeline import read_pipeline
 from stages.tracking.provenance import Identity, environment, identify
-from stages.tracking.run import DataInput, Run, track
+from stages.tracking.run import DataInput, Run, find, track
+from stages.tracking.store import typed
 
 
 def tracked(identity: Identity, stage: str, context: str, faces: int, tags: dict | None = None, **options):
@@ -84,12 +85,13 @@ def is_current(experiment: Experiment, identity: Identity) -> bool:
     return path.exists() and json.loads(path.read_text())["fingerprint"] == identity.fingerprint
 
 
-def log_missing(damaged: Collection[str] = ()) -> list[tuple[str, str]]:
-    """Log what the runs of the pipeline's experiments lack of their current results: (experiment, run) of each.
+def log_missing(damaged: Collection[str] = ()) -> list[str]:
+    """Log what the runs of the pipeline's experiments lack of their current results; a line for each such run.
 
-    damaged: experiments and cross-dataset evaluations whose results are not to be logged.
+    damaged: experiments and cross-dataset evaluations whose results are not to be logged. A run that somebody has
+    deleted is left alone.
     """
-    pipeline, entered = read_pipeline(), []
+    pipeline, lines = read_pipeline(), []
     for name in (name for name in pipeline.experiments if name not in damaged):
         experiment = load_experiment(name)
         if (
@@ -100,18 +102,27 @@ def log_missing(damaged: Collection[str] = ()) -> list[tuple[str, str]]:
         identity = identify(experiment)
         if not is_current(experiment, identity):
             continue
+        known = find(identity.experiment, identity.fingerprint)
+        if known is None:
+            break
+        if known.deleted:
+            command = typed(f"mlflow runs restore --run-id {known.deleted}")
+            lines.append(f"{name}: its MLflow run was deleted, so nothing is entered. To have it back: {command}")
+            continue
+        missing = [] if "logged.evaluate" in known.tags else [(log_evaluation, experiment)]
+        for key, cross in pipeline.cross_dataset.items():
+            if cross.experiment == name and key not in damaged and f"logged.cross_dataset.{key}" not in known.tags:
+                evaluated = load_experiment(key)
+                if is_current(evaluated, identity):
+                    missing.append((log_cross_dataset, evaluated))
+        if "logged.report" not in known.tags and (Path("reports/pages") / f"{name}.md").exists():
+            missing.append((log_pages, name))
+        if not missing:
+            continue
         metrics = json.loads((experiment.report / "metrics.json").read_text())
-        with tracked(identity, "evaluate", "test", metrics["test"]["n"]) as run:
-            before = run.marks
-            if not run.has("evaluate"):
-                log_evaluation(run, experiment)
-            for key, cross in pipeline.cross_dataset.items():
-                if cross.experiment == name and key not in damaged and not run.has(f"cross_dataset.{key}"):
-                    evaluated = load_experiment(key)
-                    if is_current(evaluated, identity):
-                        log_cross_dataset(run, evaluated)
-            if not run.has("report") and (Path("reports/pages") / f"{name}.md").exists():
-                log_pages(run, name)
-            if run.marks != before:
-                entered.append((name, run.name))
-    return entered
+        with tracked(identity, "evaluate", "test", metrics["test"]["n"], afterwards=True) as run:
+            for log, what in missing:
+                log(run, what)
+        if run.tracked:
+            lines.append(f"{name}: entered in MLflow as run {run.name}")
+    return lines

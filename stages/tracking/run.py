@@ -25,6 +25,9 @@ from stages.tracking.store import (
     TIMEOUT,
     UPLOAD_RATE,
     DataInput,
+    Known,
+    embedded_database,
+    known,
     mlflow_available,
     open_run,
     store_uri,
@@ -83,9 +86,9 @@ class Run:
         self._call(lambda client: client.log_image(self.id, Image(str(path)), key=_checked(key)), extra=seconds)
 
     @property
-    def marks(self) -> frozenset[str]:
-        """What has been marked as logged."""
-        return frozenset(tag for tag in self._tags if tag.startswith("logged."))
+    def tracked(self) -> bool:
+        """Whether the store has taken everything so far."""
+        return self._client is not None
 
     def has(self, what: str) -> bool:
         """Whether some stage has marked `what` as logged, at any time."""
@@ -115,13 +118,10 @@ class Run:
             Thread(target=self._monitor.finish, daemon=True).start()
             self._monitor = None
 
-    def _open(self, labels: dict[str, str], values: dict[str, str], data: DataInput | None) -> None:
+    def _open(self, labels: dict[str, str], values: dict[str, str], data: DataInput | None, afterwards: bool) -> None:
         try:
-            uri = store_uri(Path(os.environ.get("DVC_ROOT") or process.CODE).resolve())
-            database = Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
-            if database is None:
-                self._timeout = max(TIMEOUT, float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]))
-            opening = functools.partial(open_run, uri, database, self.name, labels, values, data)
+            uri, self._timeout = _store()
+            opening = functools.partial(open_run, uri, self.name, labels, values, data, afterwards)
             self._client, entry, self._owns = within(self._timeout, opening)
             self.id, self._tags = entry.info.run_id, set(entry.data.tags)
         except Exception as error:
@@ -148,6 +148,29 @@ class Run:
         self._call(end)
 
 
+def _store() -> tuple[str, float | None]:
+    """The store's URI, and the seconds that one call may take; None: no limit."""
+    uri = store_uri(Path(os.environ.get("DVC_ROOT") or process.CODE).resolve())
+    limit = None if embedded_database(uri) else max(TIMEOUT, float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]))
+    return uri, limit
+
+
+def _is_on() -> bool:
+    return os.environ.get("LANDMARKS_TRACKING", "").lower() != "off" and mlflow_available()
+
+
+def find(experiment: str, fingerprint: str) -> Known | None:
+    """What the store has of a run; it is not opened. None where nothing is tracked, or the store has failed."""
+    if not _is_on():
+        return None
+    try:
+        uri, limit = _store()
+        return within(limit, lambda: known(uri, {"experiment": experiment, "fingerprint": fingerprint}))
+    except Exception as error:
+        warn(error, f"{experiment} is not looked up")
+        return None
+
+
 @contextmanager
 def track(
     experiment: str,
@@ -158,8 +181,11 @@ def track(
     tags: Mapping[str, str],
     data: DataInput | None = None,
     system_metrics: bool = False,
+    afterwards: bool = False,
 ) -> Iterator[Run]:
     """The run of (experiment, fingerprint), RUNNING inside the block; after it FINISHED, FAILED or KILLED.
+
+    afterwards: one that is FINISHED is only added to: its times, status and tags stay.
 
     The experiment's other runs that a killed process of this host has left RUNNING are set to KILLED. A param that was
     logged with another value keeps the first one; the tag `latest.<param>` has the new one.
@@ -168,8 +194,8 @@ def track(
     identity = {"experiment": _checked(experiment), "fingerprint": _checked(fingerprint), "stage": stage}
     values = {_checked(key): str(value)[:PARAM_LENGTH] for key, value in _flat(params)}
     labels = {_checked(key): str(value)[:TAG_LENGTH] for key, value in {**tags, **process.commit(), **identity}.items()}
-    if os.environ.get("LANDMARKS_TRACKING", "").lower() != "off" and mlflow_available():
-        run._open(labels, values, data)
+    if _is_on():
+        run._open(labels, values, data, afterwards)
         if system_metrics:
             run._watch()
     status = "FAILED"

@@ -14,6 +14,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
@@ -54,7 +55,21 @@ class DataInput:
 
 def store_uri(root: Path) -> str:
     """The tracking URI in use: `MLFLOW_TRACKING_URI`, else the database at `root`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or database_uri(root / "mlflow.db")
+
+
+def database_uri(database: Path) -> str:
+    """The URI of an embedded database.
+
+    A path with a percent or a question mark is made relative: MLflow does not quote them in the folder it looks for.
+    """
+    path = str(database)
+    return f"sqlite:///{quote(os.path.relpath(path)) if re.search('[%?]', path) else path}"
+
+
+def embedded_database(uri: str) -> Path | None:
+    """The file of an embedded database; None where the store is a server."""
+    return Path(unquote(uri.removeprefix("sqlite:///"))).absolute() if uri.startswith("sqlite:///") else None
 
 
 @functools.cache
@@ -87,12 +102,53 @@ def within(seconds: float | None, work: Callable):
     return answer.result(seconds)
 
 
-def open_run(uri: str, database: Path | None, name: str, tags: dict, params: dict, data: DataInput | None) -> tuple:
-    """(client, run, whether we own it): the run of these tags, found or created, RUNNING and described."""
+def _alone(database: Path | None):
+    """One process at a time on the embedded database: MLflow's schema migration and our find-or-create both race."""
+    return FileLock(f"{database}.lock", timeout=LOCK_TIMEOUT) if database else nullcontext()
+
+
+def _same(tags: dict) -> str:
+    """The filter of the runs that have the experiment and the fingerprint of `tags`."""
+    return f"tags.experiment = '{tags['experiment']}' and tags.fingerprint = '{tags['fingerprint']}'"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the store has of an experiment and fingerprint."""
+
+    tags: frozenset[str] = frozenset()  # names of the tags of its run
+    deleted: str = ""  # the id of the run where somebody has deleted it and there is no other
+
+
+def known(uri: str, tags: dict) -> Known:
+    """What the store has of the experiment and the fingerprint of `tags`. Changes nothing."""
+    from mlflow import MlflowClient
+    from mlflow.entities import ViewType
+
+    database = embedded_database(uri)
+    if database and not database.exists():
+        return Known()
+    with _alone(database):
+        client = MlflowClient(uri)
+        group = client.get_experiment_by_name(EXPERIMENT)
+        runs = group and client.search_runs([group.experiment_id], _same(tags), ViewType.ALL)
+    if not runs:
+        return Known()
+    for run in runs:
+        if run.info.lifecycle_stage == "active":
+            return Known(frozenset(run.data.tags))
+    return Known(deleted=runs[0].info.run_id)
+
+
+def open_run(uri: str, name: str, tags: dict, params: dict, data: DataInput | None, afterwards: bool = False) -> tuple:
+    """(client, run, whether we own it): the run of these tags, found or created, RUNNING and described.
+
+    afterwards: a run that is FINISHED is left as it is.
+    """
     from mlflow import MlflowClient
 
-    # On the embedded database one process at a time: MLflow's schema migration and our find-or-create both race.
-    with FileLock(f"{database}.lock", timeout=LOCK_TIMEOUT) if database else nullcontext():
+    database = embedded_database(uri)
+    with _alone(database):
         artifacts = (database.parent / "mlartifacts").as_uri() if database else None
         if database:
             _prepare(database, artifacts)
@@ -100,15 +156,16 @@ def open_run(uri: str, database: Path | None, name: str, tags: dict, params: dic
         group = _experiment(client, artifacts)
         search = functools.partial(client.search_runs, [group], order_by=["attributes.start_time ASC"])
         mine = f"tags.experiment = '{tags['experiment']}'"
-        this = f"{mine} and tags.fingerprint = '{tags['fingerprint']}'"
-        runs = search(this)
+        runs = search(_same(tags))
+        if afterwards and runs and runs[0].info.status == "FINISHED":
+            return client, runs[0], False
         owner = runs[0].data.tags if runs and runs[0].info.status == "RUNNING" else {}
         taken = process.is_alive(owner) and not process.is_this(owner)
         if not taken:  # a run that another process is writing keeps that process as its owner
             tags |= process.this_process()
         if not runs:
             client.create_run(group, run_name=name, tags=tags)
-            runs = search(this)  # more than one: another machine was faster, or MLflow asked its server twice
+            runs = search(_same(tags))  # more than one: another machine was faster, or MLflow asked its server twice
             for extra in runs[1:]:
                 if process.is_this(extra.data.tags):
                     client.delete_run(extra.info.run_id)
@@ -130,7 +187,7 @@ def _prepare(database: Path, artifacts: str) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)
         new = database.with_name(f"{database.name}.new")  # a process killed meanwhile leaves no half-made database
         new.unlink(missing_ok=True)
-        SqlAlchemyStore(f"sqlite:///{new}", artifacts).engine.dispose()
+        SqlAlchemyStore(database_uri(new), artifacts).engine.dispose()
         new.rename(database)
     # MLflow stores absolute paths. (A file that is not a database fails here at once; MLflow would retry for 100 s.)
     with closing(sqlite3.connect(database)) as file, file:
@@ -183,9 +240,20 @@ def _describe(client, run, params: dict, tags: dict, data: DataInput | None) -> 
             client.log_inputs(run.info.run_id, [DatasetInput(dataset, [context])])
 
 
-def warn(error: Exception, rest: str) -> None:
-    """One line on stderr, without the password that a store's URL may hold."""
-    place = os.environ.get("MLFLOW_TRACKING_URI") or "mlflow.db"
+def typed(command: str) -> str:
+    """A command of MLflow as a person types it in the project's folder."""
+    store = "" if os.environ.get("MLFLOW_TRACKING_URI") else "MLFLOW_TRACKING_URI=sqlite:///mlflow.db "
+    return store + command
+
+
+def explain(error: Exception) -> str:
+    """The store and what it answered on one line, without the password that a store's URL may hold."""
+    place = os.environ.get("MLFLOW_TRACKING_URI")
     text = str(error).strip().partition("\n")[0] or "no answer in time"
-    text = re.sub(r"//[^/@\s]*@", "//", f"MLflow at {place}: {type(error).__name__}: {text}")
-    print(f"warning: {text[:400]}; {rest}", file=sys.stderr)
+    text = text.replace("<database_uri>", place or "sqlite:///mlflow.db")
+    return re.sub(r"//[^/@\s]*@", "//", f"MLflow at {place or 'mlflow.db'}: {type(error).__name__}: {text}")[:400]
+
+
+def warn(error: Exception, rest: str) -> None:
+    """One line on stderr."""
+    print(f"warning: {explain(error)}; {rest}", file=sys.stderr)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.system.errors import InputError
 from stages.tracking import process
-from stages.tracking.store import EXPERIMENT, SETTINGS, store_uri
+from stages.tracking.store import EXPERIMENT, SETTINGS, explain, store_uri, typed
 
 TAG = "mlflow.sharedViewState."
 MEASURED = "metrics.`test/nme` > 0"  # only runs that have been evaluated
@@ -88,17 +88,25 @@ VIEWS = {
 def save(address: str) -> list[str]:
     """Keep the views with our MLflow experiment; returns a line for each: the question and the link at `address`.
 
-    Raises `InputError` where nothing has been tracked yet.
+    Raises `InputError` where nothing has been tracked yet, and where the store fails.
     """
     os.environ.update(SETTINGS)  # before MLflow is imported
     from mlflow import MlflowClient
 
-    client = MlflowClient(store_uri(Path(os.environ.get("DVC_ROOT") or process.CODE)))
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        raise InputError(f"MLflow has no experiment {EXPERIMENT} yet: dvc repro makes its first run.")
-    for name, (_, state) in VIEWS.items():
-        client.set_experiment_tag(experiment.experiment_id, TAG + name, json.dumps(state))
+    try:
+        client = MlflowClient(store_uri(Path(os.environ.get("DVC_ROOT") or process.CODE)))
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            raise InputError(f"MLflow has no experiment {EXPERIMENT} yet: dvc repro makes its first run.")
+        if experiment.lifecycle_stage == "deleted":
+            command = typed(f"mlflow experiments restore --experiment-id {experiment.experiment_id}")
+            raise InputError(f"the MLflow experiment {EXPERIMENT} was deleted. To have it back: {command}")
+        for name, (_, state) in VIEWS.items():
+            client.set_experiment_tag(experiment.experiment_id, TAG + name, json.dumps(state))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(explain(error)) from error
     page = f"{address}/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey="
     modes = {name: "&compareRunsMode=CHART" * ("compareRunCharts" in state) for name, (_, state) in VIEWS.items()}
     return [f"{question}\n    {page}{name}{modes[name]}" for name, (question, _) in VIEWS.items()]

@@ -1,0 +1,166 @@
+"""`make repro` begins with a check that refuses what cannot work and mends what a killed run of DVC left damaged."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Project
+from dvc.dvcfile import Lockfile
+from dvc.repo import Repo
+
+from stages import check
+from stages.tracking.provenance import content_hash
+
+ROOT = Path(__file__).parents[1]
+COMMIT = ("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Project:
+    """A toy project whose faces are cut by DVC, and its dvc.lock committed."""
+    project = Project(tmp_path_factory.mktemp("check")).with_dvc()
+    project.run("dvc", "repro", "preprocess@toy")
+    project.run("git", "add", "-A")
+    project.run(*COMMIT, "cut")
+    return project
+
+
+@pytest.fixture
+def here(made, monkeypatch):
+    """The project as the working directory; its dvc.lock is put back afterwards."""
+    monkeypatch.chdir(made.folder)
+    whole = Path("dvc.lock").read_bytes()
+    yield made
+    Path("dvc.lock").write_bytes(whole)
+
+
+def test_dvc_reads_a_lock_file_cut_anywhere_after_the_check(here, capsys):
+    whole, repo, mended = Path("dvc.lock").read_bytes(), Repo(), 0
+    for end in [*range(0, len(whole), 53), *range(len(whole) - 60, len(whole))]:
+        Path("dvc.lock").write_bytes(whole[:end])
+        check.mend_lock()
+        Lockfile(repo, "dvc.lock").load()  # raises where DVC refuses it
+        if Path("dvc.lock").read_bytes() == whole:
+            mended += 1
+            assert Path("dvc.lock.damaged.tmp").read_bytes() == whole[:end], "nothing is lost"
+            assert "dvc.lock was damaged" in capsys.readouterr().out
+        else:
+            assert whole[:end].endswith(b"\n")  # a shorter lock file, of fewer stages or outs
+    assert mended > 60
+
+
+@pytest.mark.parametrize("part", [0, 0.3, 0.97])
+def test_repro_after_a_cut_lock_file_gives_the_same_again(here, part):
+    whole = Path("dvc.lock").read_bytes()
+    Path("dvc.lock").write_bytes(whole[: int(len(whole) * part)])
+    if part == 0.3:
+        assert "is invalid" in here.run("dvc", "status", fails=True)
+    assert "dvc.lock was damaged" in here.stage("check")
+    here.run("dvc", "repro", "preprocess@toy")
+    assert Path("dvc.lock").read_bytes() == whole
+    assert "dvc.lock.damaged" not in here.run("git", "status", "--porcelain")
+
+
+def test_a_damaged_lock_file_that_was_never_committed_begins_anew(here):
+    whole = Path("dvc.lock").read_bytes()
+    here.run("git", "rm", "-q", "--cached", "dvc.lock")
+    here.run(*COMMIT, "without")
+    try:
+        Path("dvc.lock").write_bytes(whole[:500])
+        assert "DVC begins a new one" in here.stage("check")
+        assert "Running stage" not in here.run("dvc", "repro", "preprocess@toy"), "all of it comes from the cache"
+        assert Path("dvc.lock").read_bytes() == whole
+    finally:
+        here.run("git", "add", "dvc.lock")
+        here.run(*COMMIT, "with")
+
+
+def test_an_unresolved_merge_is_left_to_the_person(here):
+    merge = b"<<<<<<< HEAD\n" + Path("dvc.lock").read_bytes()
+    Path("dvc.lock").write_bytes(merge)
+    assert "holds an unresolved merge: take either side" in here.stage("check", fails=True)
+    assert Path("dvc.lock").read_bytes() == merge
+
+
+@pytest.mark.parametrize("content", ["", '{"read": {"a": 1}}'])
+def test_an_unreadable_table_of_readers_and_writers_is_removed(here, content):
+    table = Path(".dvc/tmp/rwlock")
+    table.write_text(content)
+    assert ".dvc/tmp/rwlock" in here.run("dvc", "repro", "--force", "obtain@toy", fails=True)
+    assert ".dvc/tmp/rwlock was damaged by a killed run: removed" in here.stage("check")
+    here.run("dvc", "repro", "--force", "obtain@toy")
+    table.write_text("{}")
+    assert here.stage("check") == ""
+    assert table.exists(), "a table that can be read is DVC's own affair"
+
+
+def test_nothing_is_mended_while_dvc_runs_here(here, tmp_path):
+    program = tmp_path / "dvc"
+    program.write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    with subprocess.Popen([sys.executable, program], cwd="data", stdout=subprocess.PIPE, text=True) as running:
+        try:
+            running.stdout.readline()
+            Path("dvc.lock").write_text("schema:")
+            printed = here.stage("check", fails=True)
+            assert f"dvc.lock cannot be read, and DVC is running here (process {running.pid}): wait for it" in printed
+            assert Path("dvc.lock").read_text() == "schema:"
+        finally:
+            running.kill()
+
+
+def test_repro_goes_on_after_a_kill_at_any_moment(here):
+    for pause in (0.6, 1.0, 1.4, 1.8, 2.2, 2.6):
+        process = here.start("dvc", "repro", "--force", "preprocess@toy")
+        time.sleep(pause)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    here.stage("check")
+    here.run("dvc", "repro", "preprocess@toy")
+    assert "up to date" in here.run("dvc", "status", "preprocess@toy")
+
+
+def test_temporary_files_of_a_killed_process_change_no_hash(here):
+    folders = ("data/raw/toy", "data/crops/toy", "data/toy", "stages/data", "params/schemes")
+    before = {folder: content_hash(Path(folder)) for folder in folders}
+    left = [Path(folder, name) for folder in folders for name in (".a.csv.17.tmp", ".pictures.17.former.tmp/a.jpg")]
+    for file in left:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("half")
+    try:
+        assert "up to date" in here.run("dvc", "status", "preprocess@toy")
+        assert {folder: content_hash(Path(folder)) for folder in folders} == before
+        assert ".tmp" not in here.run("git", "status", "--porcelain", "--untracked-files=all")
+    finally:
+        for file in left:
+            shutil.rmtree(file.parent) if file.parent.name.endswith(".tmp") else file.unlink()
+
+
+def test_wrong_parameters_are_refused_all_at_once_before_dvc_reads_them(here):
+    pipeline, recipe = Path("params/pipeline.yaml"), Path("params/recipes/tiny.yaml")
+    texts = pipeline.read_text(), recipe.read_text()
+    try:
+        recipe.write_text(texts[1].replace("epochs: 4", "epoch: 4"))
+        more = "  more: {dataset: toy, recipe: tinny, init: random}\ncross_dataset"
+        pipeline.write_text(texts[0].replace("cross_dataset", more))
+        printed = here.stage("check", fails=True)
+        assert "params/recipes/tiny.yaml: 2 faults" in printed
+        assert "train.epoch: unknown key; did you mean epochs?" in printed
+        assert "there is no params/recipes/tinny.yaml. Did you mean tiny?" in printed
+    finally:
+        pipeline.write_text(texts[0])
+        recipe.write_text(texts[1])
+    assert here.stage("check") == ""
+
+
+def test_a_folder_without_git_is_refused_before_anything_is_installed(project):
+    assert "is not a git repository, and DVC needs one (a ZIP download has none)" in project.stage("check", fails=True)
+    shutil.copy(ROOT / "Makefile", project.folder)
+    printed = project.run("make", "repro", "PYTHON=false", fails=True)
+    assert printed.startswith("error: this folder is not a git repository, and DVC needs one (a ZIP download has none)")
+    assert "git init && git add -A && git commit" in printed
+    assert not (project.folder / ".venv").exists()
