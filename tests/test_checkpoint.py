@@ -182,6 +182,41 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, weights):
         checkpoint.read_state_dict(tmp_path / "x.pth")
 
 
+@pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_weights_that_are_no_floats_are_refused(tmp_path, model, weights, kind):
+    """torch would convert them: a mask, an index or the real part as weights."""
+    torch.save(weights | {"conv1.weight": weights["conv1.weight"].to(kind)}, tmp_path / "w.pth")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(
+        InputError, match=r"conv1\.weight: its numbers are .*, and a weight is a float of 16 to 64 bits"
+    ):
+        checkpoint.load_into(model, checkpoint.read_state_dict(tmp_path / "w.pth"), path=tmp_path / "w.pth", part="all")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_another_precision_are_read(tmp_path, model, weights, kind):
+    torch.save(weights | {"conv1.weight": weights["conv1.weight"].to(kind)}, tmp_path / "w.pth")
+    assert not checkpoint.load_into(
+        model, checkpoint.read_state_dict(tmp_path / "w.pth"), path=tmp_path / "w.pth", part="all"
+    )
+    assert torch.equal(model.state_dict()["conv1.weight"], weights["conv1.weight"].to(kind).float())
+
+
+def test_a_sparse_tensor_and_a_count_that_is_no_integer_are_refused(tmp_path, model, weights):
+    changed = {"conv1.weight": weights["conv1.weight"].to_sparse(), "bn1.num_batches_tracked": torch.tensor(1.5)}
+    with pytest.raises(InputError) as caught:
+        checkpoint.load_into(model, weights | changed, path=tmp_path / "w.pth", part="all")
+    assert "conv1.weight: it is stored as torch.sparse_coo, not as plain numbers" in str(caught.value)
+    assert "bn1.num_batches_tracked: its numbers are float32, and a count is an integer" in str(caught.value)
+
+
+def test_a_double_that_no_float_can_hold_is_refused(tmp_path, weights):
+    torch.save(weights | {"bn1.bias": weights["bn1.bias"].double() + 1e300}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"bn1\.bias: not all values are finite, as float32"):
+        checkpoint.read_state_dict(tmp_path / "w.pth")
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"there is no file .*x\.pth"):
         checkpoint.read_state_dict(tmp_path / "x.pth")

@@ -22,6 +22,7 @@ from stages.system.errors import InputError, refuse
 from stages.system.files import atomic, write_json
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SAFE_SINCE = "2.10"  # before it, weights_only could be bypassed: CVE-2026-24747
 HEAD = "head."
 # the layers after the backbone in the ImageNet file (Wang et al., section 6.1)
@@ -88,9 +89,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             raise InputError(f"{path} is not a readable safetensors file ({error}): get the file again.") from None
     else:
         tensors = _state_dict(_unpickle(path), path)
-    faulty = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    refuse([f"{name}: not all values are finite" for name in faulty], str(path), "Get the file again.")
+    faulty = [name for name, tensor in tensors.items() if tensor.dtype in FLOATS and not _is_finite(tensor)]
+    refuse([f"{name}: not all values are finite, as float32" for name in faulty], str(path), "Get the file again.")
     return tensors
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Of a sparse or quantised tensor, which `load_into` refuses, nothing is asked."""
+    return tensor.layout != torch.strided or bool(tensor.float().isfinite().all())
 
 
 def _unpickle(path: Path) -> object:
@@ -147,14 +153,16 @@ def load_into(model: HRNet, tensors: dict[str, Tensor], *, path: Path, part: Lit
 
     "all" takes a model of the same landmarks, tensor by tensor. "backbone" takes the published ImageNet weights without
     their classification layers (the head is left unchanged), or a model of other landmarks (the head's last layer is
-    left unchanged). Raises `InputError` listing every tensor that is missing, not expected, or of another shape; the
-    model is then unchanged.
+    left unchanged). Raises `InputError` listing every tensor that is missing, not expected, or of another shape or kind
+    of numbers; the model is then unchanged.
     """
     own = model.state_dict()
     faults, matching = [], {}
     for name, tensor in tensors.items():
         optional = part == "backbone" and name.startswith(HEAD)
-        if name in own and own[name].shape == tensor.shape:
+        if name in own and (fault := _type_fault(tensor, own[name])):
+            faults.append(f"{name}: {fault}")
+        elif name in own and own[name].shape == tensor.shape:
             matching[name] = tensor
         elif name in own and not optional:
             faults.append(f"{name}: its shape is {_shape(tensor)}, and the model's {_shape(own[name])}")
@@ -166,6 +174,17 @@ def load_into(model: HRNet, tensors: dict[str, Tensor], *, path: Path, part: Lit
     refuse(faults, f"{path} does not fit the model", _difference(model, tensors))
     model.load_state_dict(matching, strict=False)
     return unchanged
+
+
+def _type_fault(tensor: Tensor, own: Tensor) -> str | None:
+    """Why the numbers of a tensor are not those of the model's: torch would convert, and so change, them silently."""
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return f"it is stored as {tensor.layout}{' of quantised numbers' * tensor.is_quantized}, not as plain numbers"
+    if own.is_floating_point() and tensor.dtype not in FLOATS:
+        return f"its numbers are {str(tensor.dtype).removeprefix('torch.')}, and a weight is a float of 16 to 64 bits"
+    if not own.is_floating_point() and tensor.dtype not in (torch.int32, torch.int64):
+        return f"its numbers are {str(tensor.dtype).removeprefix('torch.')}, and a count is an integer"
+    return None
 
 
 def _shape(tensor: Tensor) -> str:
