@@ -113,8 +113,11 @@ def predict_in_blocks(
     with ThreadPoolExecutor(cores()) as pool:
 
         def crop(row: int) -> np.ndarray:
-            window = crops.in_pixels(to_image[row], origin)
-            return crops.cut(read(faces.image[row]), window, cut.size)
+            window, pixels = crops.in_pixels(to_image[row], origin), read(faces.image[row])
+            landmarks = faces.landmarks[row] - origin
+            if fault := crops.window_fault(window, landmarks, cut.size, cut.context, pixels.shape[:2]):
+                raise errors.InputError(f"face {faces.face_id[row]}: {fault}. Correct or leave out the face.")
+            return crops.cut(pixels, window, cut.size)
 
         for start in tqdm(range(0, len(faces), 8 * BATCH), "predict", mininterval=1, disable=None):
             rows = np.arange(start, min(start + 8 * BATCH, len(faces)))
