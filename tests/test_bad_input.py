@@ -283,6 +283,32 @@ def test_an_unknown_name_is_refused_with_those_that_exist(workspace, stage, name
     assert message in refused(stage, name)
 
 
+@pytest.mark.parametrize("switch", ["on", "off"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_word_that_is_no_name_is_refused_and_nothing_is_touched(workspace, monkeypatch, stage, switch):
+    monkeypatch.setenv("LANDMARKS_TRACKING", switch)
+    monkeypatch.setenv("DVC_ROOT", str(workspace))
+    (workspace / "F").mkdir()
+    before = contents(workspace)
+    for name in (
+        str(workspace / "F"),
+        "../..",
+        "x; touch G; true",
+        "$(touch G)",
+        "größe",
+        "a/b",
+        "toy\n",
+        "a.",
+        "a" * 300,
+    ):
+        message = refused(stage, name)
+        assert "is not a name" in message or "there is no experiment" in message
+        assert "\n" not in message
+    with pytest.raises(InputError):  # the empty name
+        STAGES[stage].main("")
+    assert contents(workspace) == before
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [

@@ -185,6 +185,16 @@ BAD_NAMES = [
     ".x",
     "-x",
     "a" * 101,
+    "a" * 300,
+    "../..",
+    "a/b",
+    "$(touch F)",
+    "a\n",
+    "a b",
+    "a.",
+    "a.tmp",
+    "a.pyc",
+    "a.dvc",
 ]
 
 
@@ -196,14 +206,16 @@ def test_a_name_that_a_folder_a_shell_or_mlflow_cannot_bear_is_refused(change, n
     with pytest.raises(InputError):
         load_experiment(name)
     change("pipeline.yaml", "experiments", {name: {"dataset": "demo", "recipe": "quick", "init": "random"}})
-    with pytest.raises(InputError, match=r"pipeline.yaml(.|\n)*should match pattern"):
+    with pytest.raises(InputError, match=r"pipeline.yaml(.|\n)*(should match pattern|cannot end with)"):
         read_pipeline()
 
 
 @pytest.mark.parametrize("name", [*BAD_NAMES, "test"])
 def test_a_subset_s_name_is_checked_where_parameters_are_read(change, name):
     change("datasets/wflw.yaml", "source.csv.subsets", {name: "blur.csv"})
-    with pytest.raises(InputError, match=r"wflw.yaml(.|\n)*(should match pattern|cannot be named test)"):
+    with pytest.raises(
+        InputError, match=r"wflw.yaml(.|\n)*(should match pattern|cannot end with|cannot be named test)"
+    ):
         load_dataset("wflw", "source")
 
 
@@ -211,6 +223,41 @@ def test_no_experiment_is_named_random(change):
     change("pipeline.yaml", "experiments.random", {"dataset": "demo", "recipe": "quick", "init": "random"})
     with pytest.raises(InputError, match="experiments.random: the name stands for weights drawn at random"):
         read_pipeline()
+
+
+def test_no_experiment_is_named_as_a_file_of_weights(change, tmp_path, monkeypatch):
+    change("pipeline.yaml", "experiments", {"i.pth": {"dataset": "demo", "recipe": "quick", "init": "random"}})
+    change("pipeline.yaml", "cross_dataset", {})
+    read_pipeline()
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    Path("models/i.pth").touch()
+    with pytest.raises(
+        InputError, match=r"experiments.i.pth: models/i.pth is a file of weights, which DVC would remove"
+    ):
+        read_pipeline()
+
+
+@pytest.mark.parametrize("name", ["raw", "schemes", "crops", "training", "predictions", "galleries"])
+def test_a_dataset_may_have_any_name_but_its_files_no_folder_that_stages_write(change, name):
+    change(
+        "pipeline.yaml", "datasets", {"demo": {"source": "stages/sources/demo"}, name: {"source": f"data/my-{name}"}}
+    )
+    change("pipeline.yaml", "cross_dataset", {})
+    read_pipeline()
+    for source in (f"data/{name}", f"./data/x/../{name}/", f"data/{name}/mine", "data", "."):
+        change("pipeline.yaml", f"datasets.{name}.source", source)
+        with pytest.raises(InputError, match=rf"datasets.{name}.source: .* has what the stages make"):
+            read_pipeline()
+
+
+def test_names_that_differ_only_in_capitals_are_refused(change):
+    change("pipeline.yaml", "datasets.Demo", {"source": "data/Demo"})
+    change("pipeline.yaml", "cross_dataset.Demo-Quick", {"experiment": "demo-quick", "dataset": "demo-68"})
+    with pytest.raises(InputError, match="4 faults") as error:
+        read_pipeline()
+    for name in ("demo", "Demo", "demo-quick", "Demo-Quick"):
+        assert f"- {name}: another name differs from it only in capitals" in str(error.value)
 
 
 def test_corresponding_landmarks_are_the_same_point_of_the_face():
@@ -310,3 +357,54 @@ def test_numbers_are_read_as_yaml_1_2_writes_them(change, tmp_path):
     text = (ROOT / "params/recipes/quick.yaml").read_text()
     (tmp_path / "recipes/x.yaml").write_text(text.replace("lr: 0.001", "lr: 1e-3"))
     assert load_recipe("x", "demo", "train").train.lr == 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("010", 10), ("0o10", 8), ("0x10", 16), ("+7", 7), ("1:30", None), ("1_000", None), ("yes", None), ("true", None)],
+)
+def test_whole_numbers_are_those_of_yaml_1_2(change, tmp_path, text, value):
+    quick = (ROOT / "params/recipes/quick.yaml").read_text()
+    (tmp_path / "recipes/x.yaml").write_text(quick.replace("epochs: 16", f"epochs: {text}"))
+    if value is None:
+        with pytest.raises(InputError, match=r"train.epochs: Input should be a valid integer"):
+            load_recipe("x", "demo", "train")
+    else:
+        assert load_recipe("x", "demo", "train").train.epochs == value
+
+
+@pytest.mark.parametrize("text", [".inf", "-.inf", ".nan", ".NaN", "1e999", "true", "9" * 5000])
+@pytest.mark.parametrize(
+    ("file", "key", "line"),
+    [("recipes/quick.yaml", "lr", "lr: 0.001"), ("datasets/demo.yaml", "context", "context: 2.1875")],
+)
+def test_a_number_that_is_none_is_refused_in_every_file(change, tmp_path, file, key, line, text):
+    whole = (ROOT / "params" / file).read_text()
+    assert line in whole
+    (tmp_path / file).write_text(whole.replace(line, f"{key}: {text}"))
+    with pytest.raises(InputError, match=rf"{Path(file).name}(.|\n)*({key}: Input should be|is not valid YAML)"):
+        load_recipe("quick", "demo", "train") if "recipes" in file else load_dataset("demo", "crops")
+
+
+@pytest.mark.parametrize("key", ["train.epochs", "train.batch", "model.width", "evaluate.batch", "train.seed"])
+def test_a_number_beyond_all_use_is_refused(change, key):
+    change("recipes/quick.yaml", key, 10**30)
+    with pytest.raises(InputError, match=r"quick.yaml is not valid YAML: a number is too large"):
+        load_recipe("quick", "demo")
+    if key != "train.seed":
+        change("recipes/quick.yaml", key, 10**12)
+        with pytest.raises(InputError, match=rf"{key}: Input should be less than or equal to 1000000"):
+            load_recipe("quick", "demo")
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path, change):
+    text = (ROOT / "params/pipeline.yaml").read_text()
+    (tmp_path / "pipeline.yaml").write_text(text.replace("  demo-68: {", "  demo: {"))
+    with pytest.raises(InputError, match="is not valid YAML: demo is there twice"):
+        read_pipeline()
+
+
+def test_words_that_old_yaml_takes_for_truth_values_are_names(tmp_path, change):
+    text = (ROOT / "params/pipeline.yaml").read_text()
+    (tmp_path / "pipeline.yaml").write_text(text.replace("  demo: {", "  no: {source: data/no}\n  demo: {"))
+    assert list(read_pipeline().datasets) == ["no", "demo", "demo-68"]

@@ -1,12 +1,14 @@
 """params/pipeline.yaml: which datasets, experiments and cross-dataset evaluations `dvc repro` makes."""
 
-from pathlib import Path
+import os
+from pathlib import Path, PurePath
 
 from stages.config.reading import read_yaml, validate
 from stages.config.section import Name, Section
 from stages.system.errors import refuse
 
 PARAMS = Path("params")
+MADE = [PurePath("data", name) for name in ("schemes", "raw", "crops", "training", "predictions", "galleries")]
 
 
 class ListedDataset(Section):
@@ -53,5 +55,21 @@ def read_pipeline() -> Pipeline:
             faults.append(f"cross_dataset.{name}: an experiment has the same name")
     if "random" in pipeline.experiments:
         faults.append("experiments.random: the name stands for weights drawn at random (init: random)")
+    faults += [
+        f"experiments.{name}: models/{name} is a file of weights, which DVC would remove to train the experiment"
+        for name in pipeline.experiments
+        if name != "random" and Path("models", name).is_file()
+    ]
+    for name, dataset in pipeline.datasets.items():
+        source = PurePath(os.path.normpath(dataset.source))
+        if any(source.is_relative_to(folder) or folder.is_relative_to(source) for folder in MADE):
+            faults.append(f"datasets.{name}.source: {dataset.source} has what the stages make; put the files elsewhere")
+    for names in (pipeline.datasets, [*pipeline.experiments, *pipeline.cross_dataset]):
+        lower = [name.lower() for name in names]
+        faults += [
+            f"{name}: another name differs from it only in capitals, so on macOS and Windows both would have one folder"
+            for name in names
+            if lower.count(name.lower()) > 1 and list(names).count(name) == 1
+        ]
     refuse(faults, str(path), "No stage makes what is not listed, and every name is one thing.")
     return pipeline

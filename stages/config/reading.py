@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -14,12 +14,34 @@ from stages.system.errors import InputError, refuse, validation_faults
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML alone reads 1e-4 as text."""
+    """YAML 1.2 as DVC reads it. PyYAML's own 1.1 takes 010 as 8, `no` as false, 1e-4 as text, the last of two keys."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for i, key in enumerate(keys):
+            if key.value in (other.value for other in keys[:i]):
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int:
+        value = int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
+        if abs(value) >= 2**63:
+            raise yaml.constructor.ConstructorError(None, None, "a number is too large", node.start_mark)
+        return value
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+_CORE_SCHEMA = {  # https://yaml.org/spec/1.2.2/#1032-tag-resolution, and the merge key of 1.1, which DVC reads too
+    "bool": "true|True|TRUE|false|False|FALSE",
+    "null": "~|null|Null|NULL|",
+    "int": "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "merge": "<<",
+}
+for _tag, _pattern in _CORE_SCHEMA.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"({_pattern})\Z"), None)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -34,7 +56,8 @@ def parameter_file(folder: Path, name: str) -> Path:
         return folder / f"{TypeAdapter(Name).validate_python(name)}.yaml"
     except ValidationError:
         raise InputError(
-            f"{name!r} is not a name: use letters, digits, '.', '_' and '-', and begin with a letter or a digit."
+            f"{name!r} is not a name: use at most 100 letters, digits, '.', '_' and '-', begin with a letter or a "
+            "digit, and end with none of '.', '.tmp', '.pyc' and '.dvc'."
         ) from None
 
 
@@ -46,7 +69,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"there is no {path}.{hint} Known in {path.parent}: {', '.join(known) or 'none'}.")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: sections are expected (name: …), and it holds {type(content).__name__}.")

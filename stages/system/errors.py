@@ -2,13 +2,17 @@
 
 import difflib
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 SHOWN_FAULTS = 20
+# How torch (CPU, GPU) and OpenCV say it, whose errors are of types of their own
+NO_MEMORY = re.compile(r"out of memory|can't allocate memory|insufficient memory", re.IGNORECASE)
 
 
 class InputError(Exception):
@@ -70,9 +74,30 @@ def run(main: Callable[[], object]) -> None:
     except (KeyboardInterrupt, Stopped) as stopped:
         print("\nstopped; run the same command again to continue", file=sys.stderr)
         sys.exit(130 if isinstance(stopped, KeyboardInterrupt) else 143)
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        print(f"error: {os.strerror(error.errno) if error.errno else error}{where}", file=sys.stderr)
+    except Exception as error:
+        message = _explained(error)
+        if message is None:  # a fault of this program: its traceback says where
+            raise
+        print(f"error: {message}", file=sys.stderr)
         if os.environ.get("DEBUG"):
             traceback.print_exc()
         sys.exit(1)
+
+
+def _explained(error: Exception) -> str | None:
+    """What happened and what to do, for an error that the machine causes; None for any other."""
+    if isinstance(error, BrokenProcessPool):
+        return (
+            "a worker process was killed from outside, most likely because memory ran out. Close other programs or "
+            "limit the cores (taskset -c 0,1 …), then run the same command again."
+        )
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        said = str(error).strip().partition("\n")[0][:300]
+        return (
+            f"memory ran out{f' ({said})' if said else ''}. Close other programs, or lower train.batch or "
+            "evaluate.batch in the recipe, then run the same command again."
+        )
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return f"{os.strerror(error.errno) if error.errno else error}{where}"
+    return None

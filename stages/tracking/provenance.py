@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def code_hash(*stages: str) -> str:
 
 
 def environment() -> dict[str, str | int]:
-    """The four traits that a result's last bits depend on: locked packages, CPU model, threads, instruction-set cap."""
+    """The traits that a result's last bits depend on: locked packages, CPU model, threads, instruction-set cap, GPU."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -75,7 +76,24 @@ def environment() -> dict[str, str | int]:
     }
     isa = torch.backends.cpu.get_cpu_capability() + "".join(f" {name}={value}" for name, value in caps.items())
     lock = digest(LOCK)[:32] if LOCK.exists() else "none"
-    return {"lock": lock, "cpu": cpu, "threads": torch.get_num_threads(), "isa": isa}
+    return {"lock": lock, "cpu": cpu, "threads": torch.get_num_threads(), "isa": isa, **_graphics()}
+
+
+def _graphics() -> dict[str, str | int]:
+    """The GPU, its driver, the CUDA that torch was built with and the number of processes; nothing without a GPU."""
+    if not torch.cuda.is_available():
+        return {}
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        driver = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        driver = ""
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "driver": driver or "unknown",
+        "cuda": torch.version.cuda or f"ROCm {torch.version.hip}",
+        "world_size": int(os.environ.get("WORLD_SIZE", 1)),  # as torchrun sets it
+    }
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""What the machine does to a command is one message and an exit status; a fault of the program keeps its traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from stages.system.errors import run
+
+ROOT = Path(__file__).parents[1]
+
+
+def fail(error: BaseException):
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "error: memory ran out. Close other programs, or lower train.batch"),
+        (MemoryError("Unable to allocate 8.00 TiB"), "error: memory ran out (Unable to allocate 8.00 TiB)."),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "error: memory ran out (CUDA out of"),
+        (cv2.error("OpenCV(4.12) alloc.cpp:73: error: (-4:Insufficient memory) Failed"), "error: memory ran out ("),
+        (PermissionError(13, "Permission denied", "data/raw"), "error: Permission denied: data/raw"),
+        (OSError("8388608 requested and 0 written"), "error: 8388608 requested and 0 written"),
+    ],
+)
+def test_what_the_machine_causes_is_one_message(capsys, monkeypatch, error, message):
+    monkeypatch.delenv("DEBUG", raising=False)
+    with pytest.raises(SystemExit) as end:
+        run(fail(error))
+    printed = capsys.readouterr().err
+    assert end.value.code == 1
+    assert printed.startswith(message)
+    assert printed.count("\n") == 1
+    monkeypatch.setenv("DEBUG", "1")
+    with pytest.raises(SystemExit):
+        run(fail(error))
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_torch_that_gets_no_memory_is_understood(capsys):
+    with pytest.raises(SystemExit):
+        run(lambda: torch.empty(2**50))
+    assert capsys.readouterr().err.startswith("error: memory ran out (")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(KeyError):
+        run(fail(KeyError("x")))
+
+
+def test_a_killed_worker_is_one_message(tmp_path):
+    """As the kernel does it when memory runs out."""
+    (tmp_path / "victim.py").write_text(
+        "import os, signal\n"
+        "from stages.system import errors\n"
+        "from stages.system.processes import processes\n"
+        "def die(_):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def main():\n    with processes() as pool:\n        list(pool.map(die, range(3)))\n"
+        "if __name__ == '__main__':\n    errors.run(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "victim.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: a worker process was killed from outside, most likely because memory ran out")
+    assert done.stderr.count("\n") == 1
