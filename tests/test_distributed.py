@@ -11,6 +11,10 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+import torch
+
+from stages.model import distributed
+from stages.system.errors import InputError
 
 GRADIENTS = """
 import torch
@@ -129,3 +133,33 @@ def test_a_process_that_runs_out_of_memory_says_what_fits_and_ends_the_others(sy
     printed = synced.stage("train", "toy-tiny", LANDMARKS_LAUNCHER=TWO, fails=True)
     assert time.monotonic() - began < 60
     assert "out of memory in a step of 8 faces. 4 would fit: set train.batch to 4" in printed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:12"),
+        RuntimeError("NCCL communicator was aborted on rank 0."),
+        torch.distributed.DistBackendError("watchdog timeout"),
+    ],
+)
+def test_a_process_that_waited_for_a_lost_one_says_so(monkeypatch, error):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = "process 0 of 2 waited for another one that ended, or .* within 10 minutes"
+    with pytest.raises(InputError, match=message), distributed.lost_processes():
+        raise error
+
+
+@pytest.mark.parametrize(("error", "processes"), [("a bug", "2"), ("gloo", "1")])
+def test_any_other_error_is_not_taken_for_a_lost_process(monkeypatch, error, processes):
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    with pytest.raises(RuntimeError, match=error), distributed.lost_processes():
+        raise RuntimeError(error)
+
+
+def test_waiting_for_other_processes_is_bounded(monkeypatch):
+    called = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **options: called.update(options))
+    distributed.init_process_group(torch.device("cpu"))
+    assert called == {"timeout": distributed.TIMEOUT}
