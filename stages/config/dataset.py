@@ -70,8 +70,9 @@ class PtsForm(Section):
     train: list[str]
     test: Annotated[list[str], Field(min_length=1)]
     subsets: Subsets[list[str]] = {}
-    # negative: the signs of a landmark's coordinates say what is hidden, as in AFLW-68 and MERL-RAV: both negative where
-    # it is hidden (its position is theirs without the sign), -1 -1 where it is not annotated. none: all are positions.
+    # negative: the signs of a landmark's coordinates say what is hidden, as in AFLW-68 and MERL-RAV: both negative
+    # where it is hidden (its position is theirs without the sign), -1 -1 where it is not annotated. none: all are
+    # positions.
     hidden: Literal["none", "negative"] = "none"
 
 
