@@ -12,11 +12,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from stages.config.copied import copied_values
 from stages.config.experiment import load_dataset
 from stages.data.faces import write_faces
 from stages.data.scheme import read_scheme
 from stages.sources import checks, readers
 from stages.sources.images.checksums import checksums, image_checksums
+from stages.sources.scheme_checks import scheme_findings
 from stages.system import errors
 from stages.system.files import atomic_folder
 
@@ -36,12 +38,22 @@ def main(name: str) -> None:
         if location.is_file() and source.form != "mat":
             image_faults = [fault.replace(str(images), f"{location}/{source.files.images}") for fault in image_faults]
         faults += image_faults + checks.face_faults(faces, scheme)
-        warnings = []
-        if not faults:  # else a faulty row would be reported a second time, as a wrong count
-            warnings += checks.face_warnings(faces, scheme)
+        warnings = checks.face_warnings(faces, scheme)
+        if not faults:  # else a faulty row would be reported a second time, as a wrong count or an odd mean face
+            scheme_faults, scheme_warnings = scheme_findings(faces, scheme)
+            faults += scheme_faults
+            copied = copied_values(dataset)
+            if "about.title" in copied:
+                scheme_warnings.append(
+                    f"about.title is still that of {copied['about.title']}: reports name the data so"
+                )
+            warnings += scheme_warnings
             differing = checks.count_faults(faces, source.counts, readers.SPLITS)
             if source.partial:
                 warnings += differing
+            elif "source.counts" in copied:
+                faults += [f"{fault} (source.counts is that of {copied['source.counts']}: remove it)"
+                           for fault in differing]  # fmt: skip
             else:
                 faults += [f"{fault} (source.partial: true reads part of the data on purpose)" for fault in differing]
         errors.refuse(faults, f"dataset {name}", "Nothing was written. Fix these, then run the same command again.")

@@ -371,3 +371,37 @@ def test_hidden_and_absent_landmarks_of_a_csv_file_are_counted(workspace, capsys
     faces = read_faces(Path("data/raw/tiny/faces.parquet"))
     assert faces.annotated.tolist() == [[True, True], [True, False], [True, True], [True, True]]
     assert faces.visible.tolist() == [[False, True], [True, False], [True, True], [True, True]]
+
+
+def write_symmetric_faces(workspace, n=12):
+    """Training faces of two landmarks, 20 px apart, on copies of one image."""
+    for i in range(n):
+        shutil.copy("tiny/images/a.jpg", f"tiny/images/{i}.jpg")
+    rows = [f"{i}.jpg,0.1,20,15,{10 + i % 3},15,30,{14 + i % 4}" for i in range(n)]
+    write(workspace / "tiny/train.csv", *rows)
+
+
+def test_a_scheme_whose_pairs_do_not_fit_the_faces_is_refused(workspace):
+    write_symmetric_faces(workspace)
+    write_yaml("params/schemes/two.yaml", SCHEME | {"flip_pairs": []})
+    describe(counts={})
+    obtain.main("tiny")
+    message = refusal()
+    assert "params/schemes/two.yaml: flip_pairs is empty" in message
+    assert "By the mean face it is [[0, 1]]" in message
+
+
+def test_what_is_left_of_a_copied_dataset_file_is_named(workspace, capsys):
+    other = DATASET | {"source": DATASET["source"] | {"csv": {"images": "i", "train": None, "test": "other.csv"}}}
+    write_yaml("params/datasets/pattern.yaml", other)
+    obtain_and_fetch()
+    assert "warning: tiny: about.title is still that of params/datasets/pattern.yaml" in capsys.readouterr().err
+    write_symmetric_faces(workspace)
+    assert (
+        "train has 12 faces, and 2 were published (source.counts is that of params/datasets/pattern.yaml" in refusal()
+    )
+    write_yaml("params/datasets/pattern.yaml", other | {"about": DATASET["about"] | {"title": "Pattern"}})
+    write_yaml("params/datasets/broken.yaml", {"about": 3})
+    describe(counts={})
+    obtain_and_fetch()
+    assert capsys.readouterr().err == ""

@@ -65,15 +65,11 @@ def normaliser_warnings(faces: Faces, scheme: DatasetScheme) -> list[str]:
     smallest = faces.face_id[np.where(short, share, np.inf).argmin()]
     warnings = []
     if short.any():
-        warnings.append(
-            f"test faces whose {scheme.normaliser} distance is below {SHORT:.0%} of their box: {short.sum()} "
-            f"({smallest}: {np.nanmin(share[short]):.1%}); their errors weigh heavily"
-        )
+        least = f"{short.sum()} ({smallest}: {np.nanmin(share[short]):.1%}); their errors weigh heavily"
+        warnings.append(f"test faces whose {scheme.normaliser} distance is below {SHORT:.0%} of their box: {least}")
     if without.any():
-        warnings.append(
-            f"training faces without {scheme.normaliser} distance: {without.sum()} "
-            f"({faces.face_id[np.argmax(without)]} first); they are trained on and not measured"
-        )
+        warnings.append(f"training faces without {scheme.normaliser} distance: {without.sum()} "
+                        f"({faces.face_id[np.argmax(without)]} first); they are not measured")  # fmt: skip
     return warnings
 
 

@@ -25,10 +25,8 @@ def header_faults(header: list[str], count: int) -> list[str]:
         return ["it is empty"]
     for mark, plural in _SEPARATORS.items():
         if "image_name" not in header and any("image_name" in name.split(mark) for name in header):
-            return [
-                f"its values are separated by {plural} ({mark!r}). Write them with commas between the values and "
-                "points in the decimals (pandas: read_csv(…, sep=…, decimal=…), then to_csv(…, index=False))"
-            ]
+            return [f"its values are separated by {plural} ({mark!r}). Write commas between the values and points "
+                    "in the decimals (pandas: read_csv(…, sep=…, decimal=…), to_csv(…, index=False))"]  # fmt: skip
     expected = ["image_name", "scale", "center_w", "center_h", *point_columns(count)]
     points = sum(name.startswith("original_") for name in header)
     if points != 2 * count and points % 2 == 0 and {*point_columns(points // 2)} <= {*header}:

@@ -1,8 +1,8 @@
 """Coordinates that are no positions on a face: marks for what is hidden, boxes of another face, values out of range.
 
 The limits are far from what the benchmarks hold. In 4292 faces of 300W, WFLW, LFPW, AFLW and COFW no landmark has two
-coordinates of 0 or less, none is farther than 0.5 sides from its box's centre or than 3.7 times the median distance
-from the median landmark, no box is narrower than 49 px, and a face's landmarks span at least 0.76 sides of its box.
+coordinates of 0 or less, none is farther than 0.5 sides from its box's centre or 3.7 times the median distance from the
+median landmark, no box is narrower than 49 px, and a face's landmarks span at least 0.76 sides of its box.
 """
 
 import numpy as np
