@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,8 +20,8 @@ import pytest
 
 from stages.system.errors import InputError, Stopped
 from stages.tracking import store, views
-from stages.tracking.run import track
-from stages.tracking.store import DataInput, store_uri
+from stages.tracking.run import find, track
+from stages.tracking.store import DataInput, Known, store_uri
 
 ROOT = Path(__file__).parents[1]
 MD5 = "0123456789abcdef0123456789abcdef"
@@ -143,6 +144,64 @@ def test_a_repository_that_moves_takes_its_artifacts_along(elsewhere, monkeypatc
         folder = new / "mlartifacts" / run.info.run_id / "artifacts"
         assert run.info.artifact_uri == folder.as_uri()
         assert (folder / "ced.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),  # MLflow keeps engines by URI, so only one test of this process has a relative mlflow.db
+    [("a%20b?c#d", True), ("a%20b?c#d", False), ("100%", False), ("with a space", True), ("größe", True)],
+)
+def test_a_repository_may_be_in_a_folder_of_any_name(tmp_path, monkeypatch, name, inside):
+    root = tmp_path / name
+    root.mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("LANDMARKS_TRACKING", raising=False)
+    monkeypatch.chdir(root if inside else tmp_path)
+    figure = tmp_path / "ced.svg"
+    figure.write_text("<svg/>")
+    for _ in range(2):
+        with begin("odd", "f1", system_metrics=True) as run:
+            run.log({"val/nme": 4.0}, step=1)
+            run.artifact(figure, "figures")
+        assert run.tracked
+    with sqlite3.connect(root / "mlflow.db") as database:
+        assert database.execute("SELECT run_uuid, status FROM runs").fetchall() == [(run.id, "FINISHED")]
+        assert ("val/nme", 4.0) in database.execute("SELECT key, value FROM metrics").fetchall()
+    assert (root / "mlartifacts" / run.id / "artifacts/figures/ced.svg").exists()
+    assert find("odd", "f1").tags
+    assert len(views.save("http://127.0.0.1:5000")) == 4
+    if inside:
+        assert sorted(os.listdir(tmp_path)) == sorted([name, "ced.svg"]), "and nothing beside it"
+
+
+def test_a_run_is_looked_up_without_being_opened(client):
+    assert find("looked-up", "f1") == Known()
+    with begin("looked-up", "f1") as run:
+        run.mark("history")
+    before = client.get_run(run.id)
+    assert "logged.history" in find("looked-up", "f1").tags
+    assert find("looked-up", "f2") == Known()
+    assert client.get_run(run.id).to_dictionary() == before.to_dictionary()
+    client.delete_run(run.id)
+    assert find("looked-up", "f1") == Known(deleted=run.id)
+    with begin("looked-up", "f1") as again:  # a stage that runs again makes a run of its own
+        pass
+    assert again.id != run.id
+    assert find("looked-up", "f1").deleted == ""
+
+
+def test_what_is_added_afterwards_changes_no_time_and_no_tag_but_its_own(client):
+    with begin("later", "f1", "train", tags={"cpu": "one"}) as run:
+        pass
+    before = client.get_run(run.id)
+    with begin("later", "f1", "evaluate", tags={"cpu": "other"}, afterwards=True) as later:
+        later.log({"test/nme": 4.0})
+        later.mark("evaluate")
+    after = client.get_run(run.id)
+    assert (later.id, later.tracked) == (run.id, True)
+    assert after.info.to_proto() == before.info.to_proto()
+    assert after.data.tags == before.data.tags | {"logged.evaluate": "true"}
+    assert after.data.metrics == {"test/nme": 4.0}
 
 
 def test_the_commit_and_whether_the_tree_is_dirty_are_tags(client):
