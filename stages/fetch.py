@@ -19,6 +19,7 @@ from stages.data.scheme import read_scheme
 from stages.sources import checks, readers
 from stages.sources.images.checksums import checksums, image_checksums
 from stages.sources.scheme_checks import scheme_findings
+from stages.sources.splits import assign_split
 from stages.sources.unread import unread
 from stages.system import errors
 from stages.system.files import atomic_folder
@@ -39,6 +40,10 @@ def main(name: str) -> None:
         hashes, image_faults = image_checksums(images, faces.image)
         if location.is_file() and source.form != "mat":
             image_faults = [fault.replace(str(images), f"{location}/{source.files.images}") for fault in image_faults]
+        if source.test_share is not None and not image_faults:
+            faces = assign_split(faces, {image: sha256 for image, _, sha256 in hashes}, source.test_share)
+            if missing := [split for split in readers.SPLITS if split not in faces.split]:
+                faults.append(f"source.test_share leaves no face in {missing[0]}: there are too few images")
         faults += image_faults + checks.face_faults(faces, scheme)
         warnings = []
         if not faults:  # else a faulty row would be reported a second time, as a wrong count or an odd mean face

@@ -36,7 +36,7 @@ def no_rows(count: int, faults: list[str]) -> Rows:
 def files(form, root: Path, splits: tuple[str, ...]) -> list[str]:
     """The annotation files of config.dataset.CsvForm or ListsForm, relative to the root."""
     train = [form.train] if form.train and "train" in splits else []
-    return train + ([form.test, *form.subsets.values()] if "test" in splits else [])
+    return train + ([form.test, *form.subsets.values()] if form.test and "test" in splits else [])
 
 
 def read_files(form, root: Path, splits: tuple[str, ...], read: Callable[[Path], Rows]) -> tuple[Faces, list[str]]:
@@ -70,6 +70,8 @@ def read_files(form, root: Path, splits: tuple[str, ...], read: Callable[[Path],
             )  # fmt: skip
         )
     common = set.intersection(*(set(part.extra) for part in parts))  # an unreadable file has none
+    if any("group" in part.extra for part in parts) and "group" not in common and not faults:
+        faults.append(f"column group is not in all of {form.train}, {form.test}: give it to all, or to none")
     for part in parts:
         part.extra = {name: part.extra[name] for name in sorted(common)}
     return concatenate(parts), faults

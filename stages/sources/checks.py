@@ -11,6 +11,7 @@ from stages.data import nme
 from stages.data.faces import Faces
 from stages.data.scheme import DatasetScheme
 from stages.sources.assemble import find_faces
+from stages.sources.groups import group_warnings
 from stages.sources.plausibility import position_faults, position_warnings
 
 # Of the box's side. In the 1966 WFLW test faces with an attribute, large poses included, the smallest inter-ocular
@@ -24,7 +25,12 @@ def face_faults(faces: Faces, scheme: DatasetScheme) -> list[str]:
 
 
 def face_warnings(faces: Faces, scheme: DatasetScheme) -> list[str]:
-    return position_warnings(faces) + normaliser_warnings(faces, scheme) + duplicate_warnings(faces)
+    return (
+        position_warnings(faces)
+        + normaliser_warnings(faces, scheme)
+        + duplicate_warnings(faces)
+        + group_warnings(faces)
+    )
 
 
 def count_faults(faces: Faces, counts, splits: tuple[str, ...]) -> list[str]:
