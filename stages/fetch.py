@@ -16,9 +16,11 @@ from stages.config.copied import copied_values
 from stages.config.experiment import load_dataset
 from stages.data.faces import write_faces
 from stages.data.scheme import read_scheme
+from stages.data.splits import assign_split
 from stages.sources import checks, readers
 from stages.sources.images.checksums import checksums, image_checksums
 from stages.sources.scheme_checks import scheme_findings
+from stages.sources.unread import unread
 from stages.system import errors
 from stages.system.files import atomic_folder
 
@@ -32,13 +34,20 @@ def main(name: str) -> None:
             faces, faults = readers.read(name, source, scheme.count, folder, out)
             faults = [fault.replace(str(folder), str(location)) for fault in faults]  # of an archive
             annotations = checksums(folder, readers.annotations(source, folder))
+            left_out = unread(source, folder, faces)
         written = out / "images"
         images = written if written.is_dir() else location / source.files.images
         hashes, image_faults, remarks = image_checksums(images, faces.image)
         if location.is_file() and source.form != "mat":
             image_faults = [fault.replace(str(images), f"{location}/{source.files.images}") for fault in image_faults]
+        if source.test_share is not None and not image_faults:
+            faces = assign_split(
+                faces, {image: sha256 for image, _, sha256 in hashes}, source.test_share, target="test"
+            )
+            if missing := [split for split in readers.SPLITS if split not in faces.split]:
+                faults.append(f"source.test_share leaves no face in {missing[0]}: there are too few images")
         faults += image_faults + checks.face_faults(faces, scheme)
-        warnings = checks.face_warnings(faces, scheme)
+        warnings = []
         if not faults:  # else a faulty row would be reported a second time, as a wrong count or an odd mean face
             scheme_faults, scheme_warnings = scheme_findings(faces, scheme)
             faults += scheme_faults
@@ -47,7 +56,7 @@ def main(name: str) -> None:
                 scheme_warnings.append(
                     f"about.title is still that of {copied['about.title']}: reports name the data so"
                 )
-            warnings += scheme_warnings
+            warnings += checks.face_warnings(faces, scheme) + scheme_warnings
             differing = checks.count_faults(faces, source.counts, readers.SPLITS)
             if source.partial:
                 warnings += differing
@@ -69,7 +78,7 @@ def main(name: str) -> None:
     members = Counter(subset for subsets in faces.subsets for subset in subsets)
     counts = [f"{faces.split.count(split)} {split}" for split in readers.SPLITS]
     print(f"{target}: {', '.join(counts)} faces", *(f"{n} {subset}" for subset, n in sorted(members.items())), sep=", ")
-    for line in checks.visibility_counts(faces):
+    for line in checks.visibility_counts(faces) + left_out:
         print(f"{target}: {line}")
 
 

@@ -130,8 +130,12 @@ def test_all_images_that_are_missing_or_changed_since_fetch_are_reported_at_once
 
 def test_an_impossible_face_box_is_refused(workspace):
     cell("data/toy/train.csv", 2, 1, "35.0")  # in px, not in units of 200 px
-    cell("data/toy/test.csv", 3, 2, "9000")
-    cell("data/toy/test_blur.csv", 3, 2, "9000")
+    for file in ("data/toy/test.csv", "data/toy/test_blur.csv"):
+        cell(file, 3, 2, "9000")
+    assert "face test/test1.png: its landmarks are 229.2 sides of its box (39.0026 px) from the box" in refused("fetch")
+    for file in ("data/toy/test.csv", "data/toy/test_blur.csv"):
+        for column, x in ((4, "8990"), (6, "9010"), (8, "9000")):
+            cell(file, 3, column, x)
     fetch.main("toy")  # it does not know the images' sizes
     message = refused("preprocess")
     assert "train0.png: face train/train0.png: its crop would be 15312 px wide in an image of 120×120 px" in message
@@ -177,11 +181,11 @@ def test_a_faulty_annotation_file_is_refused_with_its_row(workspace, damage, fau
 
 
 def test_coinciding_eye_corners_are_refused_with_the_face(workspace):
-    lines = Path("data/toy/train.csv").read_text().splitlines()
-    x, y = lines[4].split(",")[4:6]
-    cell("data/toy/train.csv", 5, 6, x)
-    cell("data/toy/train.csv", 5, 7, y)
-    fault = "face train/train3.png: landmarks 0 and 1 coincide, so its inter_ocular distance is 0"
+    lines = Path("data/toy/test.csv").read_text().splitlines()
+    x, y = lines[10].split(",")[4:6]
+    cell("data/toy/test.csv", 11, 6, x)
+    cell("data/toy/test.csv", 11, 7, y)
+    fault = "face test/test9.png: landmarks 0 and 1 coincide, so its inter_ocular distance cannot measure an error"
     assert fault in refused("fetch")
 
 

@@ -391,10 +391,29 @@ def test_a_number_beyond_all_use_is_refused(change, key):
     change("recipes/quick.yaml", key, 10**30)
     with pytest.raises(InputError, match=r"quick.yaml is not valid YAML: a number is too large"):
         load_recipe("quick", "demo")
-    if key != "train.seed":
-        change("recipes/quick.yaml", key, 10**12)
-        with pytest.raises(InputError, match=rf"{key}: Input should be less than or equal to 1000000"):
-            load_recipe("quick", "demo")
+    change("recipes/quick.yaml", key, 10**12)
+    bound = "less than 4294967296" if key == "train.seed" else "less than or equal to 1000000"
+    with pytest.raises(InputError, match=rf"{key}: Input should be {bound}"):
+        load_recipe("quick", "demo")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("input", "size", 10240), ("input", "box", 1e308), ("target", "sigma", 1e9), ("train", "lr", 1e300),
+        ("train", "gamma", 1e9), ("train", "weight_decay", 1e9),
+    ],
+)  # fmt: skip
+def test_a_quantity_beyond_all_use_is_refused(change, section, key, value):
+    change("recipes/quick.yaml", f"{section}.{key}", value)
+    with pytest.raises(InputError, match=rf"quick.yaml(.|\n)*{section}.{key}: Input should be less than or equal to"):
+        load_recipe("quick", "demo")
+
+
+def test_faces_beyond_all_use_are_refused(change):
+    change("datasets/demo.yaml", "source.demo.train", 10**12)
+    with pytest.raises(InputError, match=r"source.demo.train: Input should be less than or equal to 1000000"):
+        load_dataset("demo")
 
 
 def test_a_key_that_is_there_twice_is_refused(tmp_path, change):

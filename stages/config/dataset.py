@@ -1,23 +1,37 @@
 """Sections of params/datasets/*.yaml, one model each."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from stages.config.section import Name, Section, Sha256
+from stages.config.section import Name, Section, Seed, Sha256
 from stages.system.errors import InputError
 
 
-def _not_test(name: str) -> str:
+def _not_taken(name: str) -> str:
     if name == "test":
         raise ValueError("a subset cannot be named test, which is the whole test split")
+    if name.startswith("on_"):
+        raise ValueError("a subset's name cannot begin with on_, as the metrics of cross-dataset evaluations do")
     return name
 
 
-Subset = Annotated[Name, AfterValidator(_not_test)]
+def _captures(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"it is no regular expression ({error})") from None
+    if not groups:
+        raise ValueError("it has no group in parentheses, which is to find the key")
+    return pattern
+
+
+Subset = Annotated[Name, AfterValidator(_not_taken)]
 T = TypeVar("T")
 Subsets = dict[Subset, T]
+Published = Annotated[int, Field(ge=0, le=10**8)]
 
 
 class About(Section):
@@ -34,9 +48,9 @@ class About(Section):
 class DemoForm(Section):
     """Faces drawn by this project."""
 
-    seed: int
-    train: Annotated[int, Field(ge=0)]
-    test: Annotated[int, Field(ge=0)]
+    seed: Seed
+    train: Annotated[int, Field(ge=0, le=10**6)]
+    test: Annotated[int, Field(ge=0, le=10**6)]
     size: Annotated[int, Field(ge=64, le=1024)]  # px
     landmarks: list[Annotated[int, Field(ge=0, lt=98)]] | None = None  # those kept of the 98 drawn; null: all
 
@@ -44,12 +58,13 @@ class DemoForm(Section):
 class CsvForm(Section):
     """HRNet's CSV files; paths are relative to the root. A subset is a CSV file whose rows are rows of test.
 
-    Columns visible_0, visible_1, … (2 visible, 1 hidden, 0 not annotated) and group are read where they are there.
+    test: null where there is none, here and below; source.test_share then cuts it from train. Columns visible_0,
+    visible_1, … (2 visible, 1 hidden, 0 not annotated) and group are read where they are there.
     """
 
     images: str  # the folder that image names start from, here and below
     train: str | None
-    test: str
+    test: str | None
     subsets: Subsets[str] = {}
 
 
@@ -58,7 +73,7 @@ class ListsForm(Section):
 
     images: str
     train: str | None
-    test: str
+    test: str | None
     attributes: list[Subset]  # names of the flags that a list with rectangles has, in their order
     subsets: Subsets[str] = {}
 
@@ -68,7 +83,7 @@ class PtsForm(Section):
 
     images: str
     train: list[str]
-    test: Annotated[list[str], Field(min_length=1)]
+    test: list[str]
     subsets: Subsets[list[str]] = {}
     # negative: the signs of a landmark's coordinates say what is hidden, as in AFLW-68 and MERL-RAV: both negative
     # where it is hidden (its position is theirs without the sign), -1 -1 where it is not annotated. none: all are
@@ -86,9 +101,9 @@ class MatForm(Section):
 class Counts(Section):
     """The published numbers of faces, checked by fetch; what is not named is not checked."""
 
-    train: int | None = None
-    test: int | None = None
-    subsets: Subsets[int] = {}
+    train: Published | None = None
+    test: Published | None = None
+    subsets: Subsets[Published] = {}
 
 
 class Source(Section):
@@ -106,6 +121,12 @@ class Source(Section):
     pts: PtsForm | None = None
     mat: MatForm | None = None
     counts: Counts = Counts()
+    # A regular expression that is searched for in an image's name; its first group is the key of the person or video,
+    # whose faces are all put into one split: "^(\d+)_" for 17_03.jpg. A column group of the CSV files says the same.
+    group: Annotated[str, AfterValidator(_captures)] | None = None
+    # Of the training images, chosen by a hash of their content, where there are no test files. A face keeps its id,
+    # train/…, which says where it was read.
+    test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     # What the annotations call the centre of the image's first pixel, in x and in y: 1 where they count from 1. Crops
     # are cut so that landmarks and pixels agree; if they do not, a mirrored face is off in the other direction.
     origin: Annotated[float, Field(ge=-2, le=2)] = 0.0
@@ -120,6 +141,22 @@ class Source(Section):
     def _form_is_described(self) -> "Source":
         if getattr(self, self.form) is None:
             raise ValueError(f"form is {self.form}, so a section source.{self.form} is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_test_split(self) -> "Source":
+        if self.form == "demo":
+            if self.test_share is not None:
+                raise ValueError("test_share is for data without test files, and source.demo.test draws test faces")
+            return self
+        if self.files.test and self.test_share is not None:
+            raise ValueError(f"test_share is for data without test files, and source.{self.form}.test names some")
+        if not self.files.test and self.test_share is None:
+            raise ValueError(f"source.{self.form}.test is empty: name the test files, or set source.test_share")
+        if not self.files.test and not self.files.train:
+            raise ValueError(f"source.{self.form} names no files")
+        if not self.files.test and getattr(self.files, "subsets", None):
+            raise ValueError(f"source.{self.form}.subsets are faces of test files, and there are none")
         return self
 
     @model_validator(mode="after")
@@ -143,7 +180,7 @@ class Crops(Section):
     """What preprocess cuts. 256 px at 1.25 boxes is what the network reads; 448 px at 2.1875 boxes has its scale."""
 
     size: Annotated[int, Field(ge=32, le=2048)]  # px
-    context: Annotated[float, Field(ge=1)]  # the crop's side in sides of the face box
+    context: Annotated[float, Field(ge=1, le=20)]  # the crop's side in sides of the face box
     val_share: Annotated[float, Field(ge=0, lt=1)]  # of the training images, chosen by a hash of their content
 
 

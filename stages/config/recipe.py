@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.config.section import Count, Positive, Section, Share
+from stages.config.section import Count, Section, Seed, Share
 
 
 class Model(Section):
@@ -18,13 +18,13 @@ class Model(Section):
 
 
 class Input(Section):
-    size: Annotated[int, Field(ge=32, multiple_of=32)]  # px
-    box: Annotated[float, Field(ge=1)]  # side of the input in sides of the face box
+    size: Annotated[int, Field(ge=32, le=2048, multiple_of=32)]  # px
+    box: Annotated[float, Field(ge=1, le=20)]  # side of the input in sides of the face box
     stretch: bool  # the published loader's contrast stretch of every window, in training and in evaluation
 
 
 class Target(Section):
-    sigma: Positive  # heat-map cells
+    sigma: Annotated[float, Field(gt=0, le=100)]  # heat-map cells
     rounding: Literal["exact", "paper"]
 
 
@@ -46,19 +46,19 @@ class Augment(Section):
 class Train(Section):
     loss: Literal["mse", "awing", "smooth_l1"]
     optimizer: Literal["adam", "adamw"]
-    weight_decay: Annotated[float, Field(ge=0)]
-    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0, le=100)]
+    lr: Annotated[float, Field(gt=0, le=100)]
     epochs: Count
     schedule: Literal["steps", "cosine"]
     milestones: list[Count]  # of schedule steps: epochs after which the learning rate is × gamma
-    gamma: Positive
+    gamma: Annotated[float, Field(gt=0, le=1)]
     warmup: Annotated[float, Field(ge=0)]  # epochs in which the learning rate rises linearly; fewer than epochs
     ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the weights' exponential moving average; 0: none
     batch: Count  # over all processes
     sync_norm: bool  # batch norm over all processes instead of each alone
     precision: Literal["fp32", "tf32", "bf16"]  # of the network's forward and backward pass; tf32: fp32 but on a GPU
     compile: bool  # torch.compile on a GPU
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     checkpoint: Literal["best", "last"]  # the epoch kept: the best on val, or the last
 
     @model_validator(mode="after")

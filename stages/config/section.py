@@ -13,9 +13,9 @@ def _keeps_its_files(name: str) -> str:
     return name
 
 
-Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**6)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every random number generator takes
 # Names become folders, DVC stages, MLflow keys and words of a shell command: what all of these can bear
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_keeps_its_files)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

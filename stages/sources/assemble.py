@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.data import geometry
 from stages.data.faces import Faces, concatenate
+from stages.sources.names import listed, wrong_names
 
 SAME_FACE = 0.01  # px: the same face in two files differs in the last digits only
 
@@ -35,7 +36,7 @@ def no_rows(count: int, faults: list[str]) -> Rows:
 def files(form, root: Path, splits: tuple[str, ...]) -> list[str]:
     """The annotation files of config.dataset.CsvForm or ListsForm, relative to the root."""
     train = [form.train] if form.train and "train" in splits else []
-    return train + ([form.test, *form.subsets.values()] if "test" in splits else [])
+    return train + ([form.test, *form.subsets.values()] if form.test and "test" in splits else [])
 
 
 def read_files(form, root: Path, splits: tuple[str, ...], read: Callable[[Path], Rows]) -> tuple[Faces, list[str]]:
@@ -45,11 +46,11 @@ def read_files(form, root: Path, splits: tuple[str, ...], read: Callable[[Path],
     for split, name in (("train", form.train), ("test", form.test)):
         if not name or split not in splits:
             continue
-        rows = read(root / name)
+        rows = _with_names(read(root / name), root / name, root / form.images)
         faults += rows.faults
         subsets = rows.subsets or [[] for _ in rows.images]
         for subset, subset_name in form.subsets.items() if split == "test" else ():
-            members = read(root / subset_name)
+            members = _with_names(read(root / subset_name), root / subset_name, root / form.images)
             faults += members.faults
             matches = find_faces(members.images, members.landmarks, rows.images, rows.landmarks)
             for row, line in zip(matches, members.lines, strict=True):
@@ -69,9 +70,29 @@ def read_files(form, root: Path, splits: tuple[str, ...], read: Callable[[Path],
             )  # fmt: skip
         )
     common = set.intersection(*(set(part.extra) for part in parts))  # an unreadable file has none
+    if any("group" in part.extra for part in parts) and "group" not in common and not faults:
+        faults.append(f"column group is not in all of {form.train}, {form.test}: give it to all, or to none")
     for part in parts:
         part.extra = {name: part.extra[name] for name in sorted(common)}
     return concatenate(parts), faults
+
+
+def _with_names(rows: Rows, path: Path, images: Path) -> Rows:
+    """The rows whose image names are not wrong; the faults of the others are added."""
+    if not (wrong := wrong_names(rows.images, images)):
+        return rows
+    faults = listed(wrong, rows.images, [f"{path}, line {line}" for line in rows.lines])
+    kept = [row for row in range(len(rows.images)) if row not in wrong]
+    return Rows(
+        images=[rows.images[i] for i in kept],
+        lines=[rows.lines[i] for i in kept],
+        landmarks=rows.landmarks[kept],
+        visible=rows.visible if rows.visible is None else rows.visible[kept],
+        box=rows.box if rows.box is None else (rows.box[0][kept], rows.box[1][kept]),
+        subsets=rows.subsets if rows.subsets is None else [rows.subsets[i] for i in kept],
+        extra={name: [values[i] for i in kept] for name, values in rows.extra.items()},
+        faults=rows.faults + faults,
+    )
 
 
 def split_faces(

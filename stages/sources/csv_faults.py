@@ -16,7 +16,9 @@ def encoding_fault(data: bytes) -> str | None:
         data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return f"it is not a CSV file in UTF-8 ({error}). Save it as UTF-8 (Excel: Save as, CSV UTF-8)"
-    return "it is not a CSV file: it holds zero bytes" if b"\0" in data else None
+    if b"\0" in data.split(b"\n", 1)[0]:
+        return "it is not a CSV file: its first line holds zero bytes. If it is UTF-16, save it as UTF-8"
+    return None
 
 
 def header_faults(header: list[str], count: int) -> list[str]:

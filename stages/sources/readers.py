@@ -14,6 +14,7 @@ from pathlib import Path
 from stages.data.faces import Faces
 from stages.sources import csv_files, drawn, lists, mat, pts
 from stages.sources.archives import unpack
+from stages.sources.groups import read_groups
 from stages.system.errors import InputError, refuse
 
 SPLITS = ("train", "test")  # of a source; val is carved out of train later
@@ -69,9 +70,10 @@ def read(
     files = _present(source, folder)
     faces, faults = _READERS[source.form].read(files, folder, out, count, splits)
     if not faults:
-        empty = [split for split in splits if split not in faces.split and (split == "test" or files.train)]
+        needed = {"train": files.train, "test": source.test_share is None}
+        empty = [split for split in splits if split not in faces.split and needed[split]]
         refuse([f"split {split} holds no face" for split in empty], name, "Check the dataset's files and parameters.")
-    return faces, faults
+    return faces, faults + read_groups(faces, source.group)
 
 
 def annotations(source, folder: Path, splits: tuple[str, ...] = SPLITS) -> list[str]:
@@ -92,6 +94,11 @@ def require_files(name: str, about, source, folder: Path, splits: tuple[str, ...
     """Raise `InputError` unless the dataset's files are in `folder`: what is missing, and how to get it."""
     if source.form == "demo":
         return
+    if splits == ("test",) and not source.files.test:
+        raise InputError(
+            f"{name} has no test files: its test faces are cut from its training faces (source.test_share). Measure on "
+            f"them by an experiment of params/pipeline.yaml, or name files in source.{source.form}.test."
+        )
     reader, files = _READERS[source.form], _present(source, folder)
     missing = [file for file in reader.files(files, folder, splits) if not (folder / file).is_file()]
     missing += [f"{part}/" for part in reader.folders(files, splits) if not (folder / part).is_dir()]

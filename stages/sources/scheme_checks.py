@@ -44,10 +44,10 @@ def _eye_warnings(shapes: np.ndarray, scheme: DatasetScheme) -> list[str]:
             warnings.append(f"{name}: by flip_pairs the mirror of {left.tolist()} is {sorted(order[left].tolist())}, "
                             f"not {right.tolist()}")  # fmt: skip
             continue
-        with np.errstate(invalid="ignore"):
-            apart = np.linalg.norm(np.nanmean(shapes[:, left], 1) - np.nanmean(shapes[:, right], 1), axis=1)
-            spread = np.nanmax(np.ptp(shapes[:, left], 1), 1)
-        wide = np.nanmedian(spread / apart)
+        apart = np.linalg.norm(shapes[:, left].mean(1) - shapes[:, right].mean(1), axis=1)
+        spread = np.ptp(shapes[:, left], 1).max(1)
+        sound = apart > 0  # False where one of these landmarks is not annotated
+        wide = np.median(spread[sound] / apart[sound]) if sound.any() else 0
         if wide > 1:
             warnings.append(f"{name}: the landmarks {left.tolist()} are spread {wide:.1f} times as wide as the eyes "
                             "are apart: are they an eye's?")  # fmt: skip
