@@ -9,10 +9,10 @@ from stages.config.dataset import DemoForm
 from stages.config.schemes import load_scheme
 from stages.data.geometry import in_boxes
 from stages.data.scheme import DatasetScheme
-from stages.data.symmetry import flip_pair_findings
 from stages.sources import csv_files, drawn
 from stages.sources.assemble import split_faces
 from stages.sources.scheme_checks import scheme_findings
+from stages.sources.symmetry import flip_pair_findings
 
 SHARED = Path(__file__).parents[1] / "../shared/data"
 needs_samples = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is absent")

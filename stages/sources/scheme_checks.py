@@ -5,7 +5,7 @@ import numpy as np
 from stages.data.faces import Faces
 from stages.data.geometry import in_boxes
 from stages.data.scheme import DatasetScheme
-from stages.data.symmetry import flip_pair_findings
+from stages.sources.symmetry import flip_pair_findings
 
 
 def scheme_findings(faces: Faces, scheme: DatasetScheme) -> tuple[list[str], list[str]]:
