@@ -62,7 +62,10 @@ def main(name: str) -> None:
                 faults += [f"{fault} (source.counts is that of {copied['source.counts']}: remove it)"
                            for fault in differing]  # fmt: skip
             else:
-                faults += [f"{fault} (source.partial: true reads part of the data on purpose)" for fault in differing]
+                faults += [
+                    f"{fault} (by source.counts; set source.partial: true to read part of the data)"
+                    for fault in differing
+                ]
         errors.refuse(faults, f"dataset {name}", "Nothing was written. Fix these, then run the same command again.")
 
         with open(out / "checksums.csv", "w", newline="", encoding="utf-8") as file:
