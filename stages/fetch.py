@@ -14,8 +14,8 @@ from pathlib import Path
 
 from stages.config.copied import copied_values
 from stages.config.experiment import load_dataset
-from stages.data.faces import write_faces
-from stages.data.scheme import read_scheme
+from stages.data.faces import Faces, write_faces
+from stages.data.scheme import DatasetScheme, read_scheme
 from stages.data.splits import assign_split
 from stages.sources import checks, readers
 from stages.sources.images.checksums import checksums, image_checksums
@@ -23,6 +23,22 @@ from stages.sources.scheme_checks import scheme_findings
 from stages.sources.unread import unread
 from stages.system import errors
 from stages.system.files import atomic_folder
+
+
+def whole_findings(dataset, faces: Faces, scheme: DatasetScheme) -> tuple[list[str], list[str]]:
+    """The faults and the warnings of a dataset whose faces are sound one by one."""
+    source, copied = dataset.source, copied_values(dataset)
+    faults, warnings = scheme_findings(faces, scheme)
+    warnings += checks.face_warnings(faces, scheme)
+    if "about.title" in copied:
+        warnings.append(f"about.title is still that of {copied['about.title']}: reports name the data so")
+    differing = checks.count_faults(faces, source.counts, readers.SPLITS)
+    if source.partial:
+        return faults, warnings + differing
+    remedy = "by source.counts; set source.partial: true to read part of the data"
+    if "source.counts" in copied:
+        remedy = f"source.counts is that of {copied['source.counts']}: remove it"
+    return faults + [f"{fault} ({remedy})" for fault in differing], warnings
 
 
 def main(name: str) -> None:
@@ -47,24 +63,9 @@ def main(name: str) -> None:
             if missing := [split for split in readers.SPLITS if split not in faces.split]:
                 faults.append(f"source.test_share leaves no face in {missing[0]}: there are too few images")
         faults += image_faults + checks.face_faults(faces, scheme)
-        warnings = []
+        warnings: list[str] = []
         if not faults:  # else a faulty row would be reported a second time, as a wrong count or an odd mean face
-            scheme_faults, scheme_warnings = scheme_findings(faces, scheme)
-            faults += scheme_faults
-            copied = copied_values(dataset)
-            if "about.title" in copied:
-                scheme_warnings.append(
-                    f"about.title is still that of {copied['about.title']}: reports name the data so"
-                )
-            warnings += checks.face_warnings(faces, scheme) + scheme_warnings
-            differing = checks.count_faults(faces, source.counts, readers.SPLITS)
-            if source.partial:
-                warnings += differing
-            elif "source.counts" in copied:
-                faults += [f"{fault} (source.counts is that of {copied['source.counts']}: remove it)"
-                           for fault in differing]  # fmt: skip
-            else:
-                faults += [f"{fault} (source.partial: true reads part of the data on purpose)" for fault in differing]
+            faults, warnings = whole_findings(dataset, faces, scheme)
         errors.refuse(faults, f"dataset {name}", "Nothing was written. Fix these, then run the same command again.")
 
         with open(out / "checksums.csv", "w", newline="", encoding="utf-8") as file:

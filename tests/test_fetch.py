@@ -405,3 +405,18 @@ def test_what_is_left_of_a_copied_dataset_file_is_named(workspace, capsys):
     describe(counts={})
     obtain_and_fetch()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_that_no_row_names_are_said(workspace, capsys, packed):
+    shutil.copy("tiny/images/a.jpg", "tiny/images/stray.jpg")
+    if packed:
+        locate("tiny", Path(shutil.make_archive("tiny", "zip", "tiny")).name)
+    obtain_and_fetch()
+    assert "data/raw/tiny: images that no row names: 1 (stray.jpg)\n" in capsys.readouterr().out
+
+
+def test_a_share_that_leaves_a_split_empty_is_refused(workspace):
+    describe(csv={"images": "images", "train": "train.csv", "test": None}, counts={}, test_share=1e-6)
+    obtain.main("tiny")
+    assert "source.test_share leaves no face in test: there are too few images" in refusal()

@@ -88,8 +88,8 @@ def write_pts(path):
 
 
 def test_a_pgm_beside_its_pts_is_read_and_another_extension_is_named(tmp_path):
-    for name in ("a", "b", "._a"):
-        write_pts(tmp_path / f"bioid/{name}.pts")
+    for name in ("a.PTS", "b.pts", "._a.pts"):
+        write_pts(tmp_path / f"bioid/{name}")
     (tmp_path / "bioid/a.pgm").touch()
     (tmp_path / "bioid/b.heic").touch()
     faces, faults = pts.read(PtsForm(images=".", train=[], test=["bioid"]), tmp_path, None, 2, ("test",))
@@ -119,10 +119,10 @@ def test_images_that_no_row_names_are_counted_also_in_linked_folders(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/again").symlink_to(tmp_path / "images")
-    for name in ("images/a.jpg", "elsewhere/b.jpg", "elsewhere/c.jpg", "images/list.txt"):
+    for name in ("images/a.jpg", "elsewhere/b.jpg", "elsewhere/c.HEIC", "images/list.txt"):
         (tmp_path / name).touch()
     faces = split_faces("test", ["a.jpg", "linked/b.jpg"], np.zeros((2, 1, 2)))
     source = SimpleNamespace(form="csv", files=CsvForm(images="images", train=None, test="test.csv"))
-    assert unread(source, tmp_path, faces) == ["images that no row names: 1 (linked/c.jpg)"]
-    faces = split_faces("test", ["a.jpg", "linked/b.jpg", "linked/c.jpg"], np.zeros((3, 1, 2)))
+    assert unread(source, tmp_path, faces) == ["images that no row names: 1 (linked/c.HEIC)"]
+    faces = split_faces("test", ["a.jpg", "linked/b.jpg", "linked/c.HEIC"], np.zeros((3, 1, 2)))
     assert unread(source, tmp_path, faces) == []

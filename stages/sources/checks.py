@@ -53,7 +53,7 @@ def normaliser_faults(faces: Faces, scheme: DatasetScheme) -> list[str]:
         else:
             fault = f"landmarks {pair[0]} and {pair[1]} are {share[i] * faces.side[i]:.2g} px apart"
         faults.append(f"face {faces.face_id[i]}: {fault}, so its {scheme.normaliser} distance cannot measure an error. "
-                      "Correct or leave out the face, or set landmarks.normaliser: box_side")  # fmt: skip
+                      "Annotate or leave out the face, or set landmarks.normaliser: box_side")  # fmt: skip
     return faults
 
 

@@ -17,7 +17,8 @@ OUTLYING = 10  # times the median distance from the median landmark, where there
 SPAN = 0.05  # of the box's side
 
 _MARKS = (
-    "if files mark hidden or absent landmarks so, say it: source.pts.hidden: negative, or columns visible_<k> in CSV"
+    "if the files mark hidden or absent landmarks so, set source.pts.hidden: negative (form pts), or write columns "
+    "visible_<k> (form csv)"
 )
 
 

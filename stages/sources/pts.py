@@ -90,7 +90,7 @@ def read_pts(path: Path, count: int) -> np.ndarray | str:
 
 def _pts_files(base: Path, folder: str) -> list[str]:
     names = os.listdir(base / folder) if (base / folder).is_dir() else []
-    return [f"{folder}/{name}" for name in sorted(names) if name.endswith(".pts") and not name.startswith(".")]
+    return [f"{folder}/{name}" for name in sorted(names) if name.lower().endswith(".pts") and name[0] != "."]
 
 
 def _images_by_stem(folder: Path) -> dict[str, list[str]]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from stages.data.faces import Faces
 from stages.sources.pts import IMAGES
 
+_OTHER = (".gif", ".heic", ".heif")  # images that own data may hold and rows cannot name, or seldom do
+
 
 def unread(source, folder: Path, faces: Faces) -> list[str]:
     """One line each; `source` is config.dataset.Source. Hidden files do not count."""
     if source.form in ("csv", "lists"):
         names = set(faces.image)
-        images = (name for name in _walk(folder / source.files.images) if _extension(name) in IMAGES)
+        images = (name for name in _walk(folder / source.files.images) if _extension(name) in (*IMAGES, *_OTHER))
         return _counted("images that no row names", [name for name in images if name not in names])
     return _beside_pts(source.files, folder, faces) if source.form == "pts" else []
 
