@@ -325,14 +325,14 @@ def test_faces_without_the_official_normaliser_are_refused_by_name():
 @pytest.mark.parametrize(
     ("difference", "verdict"),
     [
-        (np.full(50, 3.0), "worse"),
-        (np.zeros(50), "worse"),
-        (np.r_[np.full(49, 1.0), -60.0], "not significantly better"),
-        (np.r_[np.full(40, -3.0), np.full(10, 3.0)], "better"),
+        (np.full(150, 3.0), "worse"),
+        (np.zeros(150), "worse"),
+        (np.r_[np.full(149, 1.0), -160.0], "not significantly better"),
+        (np.r_[np.full(120, -3.0), np.full(30, 3.0)], "better"),
     ],
 )
 def test_a_model_is_compared_with_the_mean_shape_face_by_face(difference, verdict):
-    baseline = np.linspace(20, 90, 50)
+    baseline = np.linspace(20, 90, 150)
     found = against_baseline(baseline + difference, baseline)
     assert (found["verdict"], found["difference"]) == (verdict, pytest.approx(difference.mean(), abs=1e-12))
     beside_missing = against_baseline(np.append(baseline + difference, np.inf), np.append(baseline, 5.0))

@@ -64,7 +64,7 @@ def test_a_killed_worker_is_one_message(tmp_path):
         "from stages.system import errors\n"
         "from stages.system.processes import processes\n"
         "def die(_):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "def main():\n    with processes() as pool:\n        list(pool.map(die, range(3)))\n"
+        "def main():\n    with processes(3) as pool:\n        list(pool.map(die, range(3)))\n"
         "if __name__ == '__main__':\n    errors.run(main)\n"
     )
     done = subprocess.run(

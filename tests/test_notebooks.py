@@ -87,7 +87,9 @@ def test_an_experiment_is_compared_with_the_mean_shape_baseline_and_with_another
     cells = execute(both, evaluated, "").cells
     first, second = cells[: len(book.cells)], cells[len(book.cells) :]
     assert len(outputs_of(first, "image/png")) == len(outputs_of(second, "image/png")) == 3
-    assert "mean shape is better" in "".join(outputs_of(first, "text/markdown"))
+    table = "".join(outputs_of(first, "text/markdown"))
+    assert "B better on" in table
+    assert "100 %" in table, "the mean shape is better than a model that has hardly begun to learn"
     assert "demo-slow" not in "".join(outputs_of(first, "text/plain"))
     differing = next(text for text in outputs_of(second, "text/plain") if "train.lr" in text)
     assert "train.epochs" in differing

@@ -211,11 +211,11 @@ def throughput(
         optimizer = optimisation.optimizer(model, train)
         ema = optimisation.ema_model(model, train.ema_decay)
         network = torch.compile(model) if train.compile else model
-        images, maps = examples.batch(np.arange(n), recipe, step_generator(1, 0, 0), device)
+        images, maps, _ = examples.batch(np.arange(n), recipe, step_generator(1, 0, 0), device)
 
         def whole_step(step: int) -> None:
             index = epoch_batches(faces, n, 1, step)[0]
-            seen, targets = examples.batch(index, recipe, step_generator(1, 0, step), device)
+            seen, targets, _ = examples.batch(index, recipe, step_generator(1, 0, step), device)
             fit.train_step(network, optimizer, train, seen, targets)
             ema.update_parameters(model)
 
