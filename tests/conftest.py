@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests run on all cores, a process on each
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait take the cores of other tests
 ROOT = Path(__file__).parents[1]
 
 TOY_DATASET = """
