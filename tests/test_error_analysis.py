@@ -24,9 +24,9 @@ from stages.metrics.evaluation import evaluate as measure
 from stages.metrics.evaluation import mean_shape_predictions, measurable
 from stages.metrics.remarks import against_baseline
 from stages.metrics.results import read_results
-from stages.metrics.schema import Averages, Details
+from stages.metrics.schema import Averages, Details, Mean
 from stages.predictions.table import Made, Predictions, write_predictions
-from stages.reporting.experiment_figures import landmark_figure
+from stages.reporting.experiment_figures import landmark_figure, nme_label
 from stages.reporting.experiment_page import normaliser_table
 from stages.sources.demo.mean_face import LANDMARKS
 from stages.sources.demo.shape import deform, rotation
@@ -549,3 +549,10 @@ def test_experiments_that_differ_in_their_seed_alone_are_one_series(root):
     assert experiments["quick"].parameters != experiments["again"].parameters
     series = {recipe: series_key(experiment, identify(experiment)) for recipe, experiment in experiments.items()}
     assert series["quick"] == series["again"] != series["longer"]
+
+
+def test_the_axis_of_means_says_which_of_them_have_an_interval():
+    with_interval, without = Mean(nme=4.0, ci95=(3.0, 5.0)), Mean(nme=4.0, ci95=None)
+    assert nme_label([with_interval, with_interval]) == "NME (%), with 95 % interval"
+    assert nme_label([with_interval, without]) == "NME (%), 95 % interval from 130 faces on"
+    assert nme_label([without]) == nme_label([]) == "NME (%)"

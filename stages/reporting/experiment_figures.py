@@ -1,11 +1,12 @@
 """The figures of an experiment's page, drawn from its details.json and history.csv as matplotlib Figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stages.metrics.intervals import MINIMUM_FACES
 from stages.metrics.results import Result
 from stages.metrics.schema import Bin, Calibration, Details, Mean, Robustness
 from stages.reporting.figures import GREY, PALETTE, plain_axes, training_curve
@@ -41,6 +42,13 @@ def _means(axes: Axes, x: Sequence[float], means: Sequence[Mean]) -> None:
     axes.plot(x, _array([mean.nme for mean in means]), "o-", color=BLUE, linewidth=1.2, markersize=6, zorder=2)
 
 
+def nme_label(means: Iterable[Mean]) -> str:
+    """The label of an axis of means: which of them have an interval."""
+    known = {mean.ci95 is not None for mean in means}
+    interval = {True: ", with 95 % interval", False: f", 95 % interval from {MINIMUM_FACES} faces on"}
+    return "NME (%)" + (interval[False not in known] if True in known else "")
+
+
 def landmark_figure(details: Details, landmarks: Sequence[int]) -> Figure:
     """NME per landmark on the mean face, and per group with its interval; landmarks: the dataset's numbers of them."""
     nme = _array(details.landmarks)
@@ -64,7 +72,7 @@ def landmark_figure(details: Details, landmarks: Sequence[int]) -> Figure:
     labels = [f"{name} ({details.group_sizes[name]})" for name in details.groups]
     bars.set_yticks(range(len(labels)), labels)
     bars.invert_yaxis()
-    bars.set_xlabel("NME (%), with 95 % interval")
+    bars.set_xlabel(nme_label(details.groups.values()))
     bars.set_title("by group (number of landmarks)", fontsize=9)
     plain_axes(bars)
     bars.grid(visible=False, axis="y")
@@ -89,7 +97,7 @@ def conditions_figure(conditions: Mapping[str, Sequence[Bin]]) -> Figure:
         axes.set_xlabel(AXES[condition])
         axes.set_ylim(bottom=0)
         plain_axes(axes)
-    panels[0].set_ylabel("NME (%), with 95 % interval")
+    panels[0].set_ylabel(nme_label([bin for bins in conditions.values() for bin in bins]))
     return figure
 
 
@@ -134,5 +142,5 @@ def robustness_figure(robustness: Robustness) -> Figure:
         axes.set_xlabel(label)
         axes.set_ylim(bottom=0)
         plain_axes(axes)
-    panels[0].set_ylabel("NME (%), with 95 % interval")
+    panels[0].set_ylabel(nme_label([*robustness.shift, *robustness.scale]))
     return figure
