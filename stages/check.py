@@ -1,4 +1,4 @@
-"""Check what DVC needs before it runs, and mend what a killed or full-disk run of it has left damaged.
+"""Check what DVC needs before it runs, and repair what a killed run or a full disk has damaged.
 
     python -m stages.check
 
