@@ -84,7 +84,7 @@ def is_whole_lock(text: str) -> bool:
     return text.endswith("\n")
 
 
-def mend_lock() -> None:
+def repair_lock() -> None:
     """Restore a damaged dvc.lock from git. Raises `InputError` where it holds an unresolved merge."""
     if not LOCK.exists():
         return
@@ -114,7 +114,7 @@ def mend_lock() -> None:
     )
 
 
-def mend_rwlock() -> None:
+def repair_rwlock() -> None:
     """Remove DVC's table of readers and writers if it cannot be read, which blocks every later command."""
     from dvc.rwlock import SCHEMA
     from voluptuous import Invalid
@@ -146,8 +146,8 @@ def mend_rwlock() -> None:
 
 def main() -> None:
     require_git()
-    mend_lock()
-    mend_rwlock()
+    repair_lock()
+    repair_rwlock()
     require_parameters()
 
 

@@ -43,7 +43,7 @@ def test_dvc_reads_a_lock_file_cut_anywhere_after_the_check(here, capsys):
     whole, repo, mended = Path("dvc.lock").read_bytes(), Repo(), 0
     for end in [*range(0, len(whole), 53), *range(len(whole) - 60, len(whole))]:
         Path("dvc.lock").write_bytes(whole[:end])
-        check.mend_lock()
+        check.repair_lock()
         Lockfile(repo, "dvc.lock").load()  # raises where DVC refuses it
         if Path("dvc.lock").read_bytes() == whole:
             mended += 1
