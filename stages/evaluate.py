@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.config.experiment import Experiment, load_experiment
-from stages.data.crops import Crops, read_crops, read_index
+from stages.data.crops import IMAGE_HASH, Crops, read_crops, read_index
 from stages.data.faces import Faces
 from stages.data.scheme import read_scheme
 from stages.metrics.details import details
@@ -60,7 +60,7 @@ def write_galleries(
 
 def seen_in_training(faces: Faces, training: Path) -> int | None:
     """How many faces are of images whose checksum train recorded; None where either is not recorded."""
-    recorded, checksums = training / "images.txt", faces.extra.get("image_sha256")
+    recorded, checksums = training / "images.txt", faces.extra.get(IMAGE_HASH)
     if checksums is None or not recorded.exists():
         return None
     seen = set(recorded.read_text(encoding="ascii").split())

@@ -49,7 +49,7 @@ def require_fit(crops: Crops, recipe, landmarks: int, name: str) -> None:
 
 
 def validation(crops: Crops, recipe, scheme: DatasetScheme):
-    """The function that gives a model's metrics on val, or None where val is empty; all processes call it.
+    """The function that gives a model's metrics on val, called by all processes; None if val has no face to measure.
 
     Faces whose official normaliser is 0 or not annotated are left out.
     """
@@ -65,10 +65,12 @@ def validation(crops: Crops, recipe, scheme: DatasetScheme):
     normaliser = normalisers(truth, side, scheme.normalisers())[scheme.normaliser]
     measured = np.flatnonzero(np.isfinite(normaliser))
     if not len(measured):
-        raise errors.InputError(
-            f"{scheme.normaliser} cannot be measured on any face of val, so no best epoch can be chosen: annotate its "
-            "landmarks, or choose another normaliser in the dataset's file."
-        )
+        if recipe.train.checkpoint == "best":
+            raise errors.InputError(
+                f"{scheme.normaliser} cannot be measured on any face of val, so no best epoch can be chosen: annotate "
+                "its landmarks, choose another normaliser in the dataset's file, or set train.checkpoint to last."
+            )
+        return None
     # whole batches for each process, so that their number changes no prediction
     batch = recipe.train.batch
     local = distributed.local_slice(-(-len(measured) // batch))

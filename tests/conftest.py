@@ -69,6 +69,24 @@ def draw_toy(folder: Path, train: int = 40, test: int = 12) -> None:
     (folder / "test_blur.csv").write_text("\n".join([header, *rows[:5]]) + "\n")
 
 
+MAKE = """
+from stages import evaluate, fetch, obtain, predict, preprocess, report, train
+from stages.config.pipeline import read_pipeline
+if __name__ == "__main__":
+    pipeline = read_pipeline()
+    for dataset in pipeline.datasets:
+        for stage in (obtain, fetch, preprocess):
+            stage.main(dataset)
+    for experiment in pipeline.experiments:
+        for stage in (train, predict, evaluate):
+            stage.main(experiment)
+    for cross_dataset in pipeline.cross_dataset:
+        for stage in (predict, evaluate):
+            stage.main(cross_dataset)
+    report.main()
+"""
+
+
 class Project:
     """A copy of the project in a folder of its own, with the toy dataset as its only one."""
 
@@ -90,7 +108,11 @@ class Project:
         (folder / "params/pipeline.yaml").write_text(PIPELINE)
         draw_toy(folder / "data/toy")
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("DVC_", "MAKE", "MFLAGS", "MLFLOW_"))
+            },
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
             "LANDMARKS_TRACKING": "off",
@@ -118,6 +140,10 @@ class Project:
 
     def stage(self, name: str, *arguments: str, fails: bool = False, **environment: str) -> str:
         return self.run(sys.executable, "-m", f"stages.{name}", *arguments, fails=fails, **environment)
+
+    def make(self, **environment: str) -> str:
+        """All stages in one process, which imports everything once; for tests of other things than DVC."""
+        return self.run(sys.executable, "-c", MAKE, **environment)
 
     def change(self, file: str, old: str, new: str) -> None:
         """Replace a piece of a text file that must be there."""

@@ -54,10 +54,11 @@ def write_other(project: Project) -> None:
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory) -> Project:
-    """Both datasets' models on each other's faces, made by DVC."""
+    """Both datasets' models on each other's faces."""
     project = Project(tmp_path_factory.mktemp("evaluated"))
     write_other(project)
-    project.with_dvc().run("dvc", "repro", OMP_NUM_THREADS="2")
+    project.with_dvc().make(OMP_NUM_THREADS="2")
+    project.run("dvc", "commit", "--force")
     return project
 
 

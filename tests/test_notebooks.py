@@ -1,7 +1,6 @@
 """The notebooks run from top to bottom on the demo faces, from either folder, and are committed without outputs."""
 
 import ast
-import sys
 
 import nbformat
 import pytest
@@ -16,16 +15,6 @@ experiments:
   demo-quick: {dataset: demo, recipe: tiny, init: random}
   demo-slow: {dataset: demo, recipe: slow, init: random}
 """
-
-MAKE = """
-from stages import evaluate, fetch, obtain, predict, preprocess, train
-if __name__ == "__main__":
-    for stage in (obtain, fetch, preprocess):
-        stage.main("demo")
-    for experiment in ("demo-quick", "demo-slow"):
-        for stage in (train, predict, evaluate):
-            stage.main(experiment)
-"""  # all stages in one process: nine processes would import everything nine times
 
 
 def read(name: str) -> nbformat.NotebookNode:
@@ -46,7 +35,7 @@ def evaluated(tmp_path_factory) -> Project:
     (project.folder / "params/recipes/slow.yaml").write_text(slow)
     (project.folder / "notebooks").mkdir()
     del project.environment["LANDMARKS_TRACKING"]
-    project.run(sys.executable, "-c", MAKE)
+    project.make()
     return project
 
 

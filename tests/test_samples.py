@@ -1,4 +1,4 @@
-"""Each benchmark's sample through the whole pipeline by `dvc repro`, from HRNet's files and from the authors' own."""
+"""Each benchmark's sample through the whole pipeline, from HRNet's files and from the authors' own."""
 
 import json
 import os
@@ -65,8 +65,8 @@ def authors_layout(folder: Path) -> dict[str, Path]:
 
 
 def whole_way(folder: Path, roots: dict[str, Path], forms: dict[str, str]) -> Project:
-    """`dvc repro` on all of the samples, with one epoch of a tiny network."""
-    project = Project(folder).with_dvc()
+    """All stages on all of the samples, with one epoch of a tiny network."""
+    project = Project(folder)
     recipe = TOY_RECIPE.replace("epochs: 4", "epochs: 1").replace("checkpoint: best", "checkpoint: last")
     (folder / "params/recipes/tiny.yaml").write_text(recipe)
     for name, root in roots.items():
@@ -79,7 +79,7 @@ def whole_way(folder: Path, roots: dict[str, Path], forms: dict[str, str]) -> Pr
     (folder / "params/pipeline.yaml").write_text(
         f"datasets:\n{datasets}experiments:\n{experiments}cross_dataset: {{}}\n"
     )
-    project.run("dvc", "repro")
+    project.make()
     return project
 
 

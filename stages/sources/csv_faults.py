@@ -1,4 +1,4 @@
-"""What is wrong with a CSV file, and how its owner mends it."""
+"""What is wrong with a CSV file, and how to correct it."""
 
 import codecs
 

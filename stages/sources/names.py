@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def wrong_names(images: Sequence[str], folder: Path) -> dict[int, str]:
-    """By row, what is wrong with an image's name and how to mend it; `folder` is where names start from.
+    """By row, what is wrong with an image's name and how to correct it; `folder` is where names start from.
 
     A name that a file has is not wrong, however odd; one that is wrong in no way known here is left to the check of the
     images.

@@ -34,14 +34,20 @@ def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        deadline = time.monotonic() + GRACE
-        for worker in multiprocessing.active_children():
-            worker.join(max(0, deadline - time.monotonic()))
-            worker.terminate()  # one that hangs reading from a dead file system would never end
+        ending = threading.Thread(target=_end, args=(multiprocessing.active_children(),))
+        ending.start()
+        # Waited for: the pool's own thread, closing its pipe while the interpreter exits, ends in a traceback.
+        pool.shutdown(cancel_futures=True)
+        ending.join()
         raise
-    finally:
-        pool.shutdown()
+    pool.shutdown()
+
+
+def _end(workers: list[multiprocessing.Process]) -> None:
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        worker.join(max(0, deadline - time.monotonic()))
+        worker.terminate()  # one that hangs reading from a dead file system would never end
 
 
 def _begin(parent: int) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
 
 from stages.config.experiment import Experiment
@@ -62,6 +61,8 @@ def code_hash(*stages: str) -> str:
 
 def environment() -> dict[str, str | int]:
     """The traits that a result's last bits depend on: locked packages, CPU model, threads, instruction-set cap, GPU."""
+    import torch  # 1.5 s, for the stages that ask alone
+
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -81,6 +82,8 @@ def environment() -> dict[str, str | int]:
 
 def _graphics() -> dict[str, str | int]:
     """The GPU, its driver, the CUDA that torch was built with and the number of processes; nothing without a GPU."""
+    import torch
+
     if not torch.cuda.is_available():
         return {}
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
