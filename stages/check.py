@@ -2,9 +2,10 @@
 
     python -m stages.check
 
-`make repro` runs it before `dvc repro`. It reads params/ and refuses a wrong parameter with its file and key; a
-dvc.lock that was cut off comes back as it was last committed (the cut one is kept as dvc.lock.damaged.tmp), and DVC's
-table of who reads and writes what (.dvc/tmp/rwlock) is emptied if it cannot be read and no DVC process runs here.
+`make repro` runs it before `dvc repro`. It reads params/, refuses a wrong parameter with its file and key, and writes
+params/resolved.yaml, which DVC reads; a dvc.lock that was cut off comes back as it was last committed (the cut one is
+kept as dvc.lock.damaged.tmp), and DVC's table of who reads and writes what (.dvc/tmp/rwlock) is emptied if it cannot be
+read and no DVC process runs here.
 """
 
 import argparse
@@ -15,8 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from stages.config.experiment import load_dataset, load_experiment
-from stages.config.pipeline import read_pipeline
+from stages.config.resolved import write_resolved
 from stages.system import errors
 from stages.system.errors import InputError
 from stages.system.files import atomic
@@ -32,20 +32,6 @@ def require_git() -> None:
             f"{Path.cwd()} is not a git repository, and DVC needs one (a ZIP download has none). Get the project by "
             "git clone, or make this folder a repository: git init && git add -A && git commit -m 'Start here'"
         )
-
-
-def require_parameters() -> None:
-    """Raise `InputError` with the faults of all parameter files."""
-    pipeline, faults = read_pipeline(), []
-    loads = [(load_dataset, name) for name in pipeline.datasets]
-    loads += [(load_experiment, name) for name in (*pipeline.experiments, *pipeline.cross_dataset)]
-    for load, name in loads:
-        try:
-            load(name)
-        except InputError as error:
-            faults.append(str(error))
-    if faults:
-        raise InputError("\n".join(dict.fromkeys(faults)))
 
 
 def dvc_processes() -> list[int]:
@@ -148,7 +134,7 @@ def main() -> None:
     require_git()
     repair_lock()
     repair_rwlock()
-    require_parameters()
+    write_resolved()
 
 
 if __name__ == "__main__":

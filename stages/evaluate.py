@@ -73,7 +73,8 @@ def origin(experiment: Experiment, identity: Identity, evaluation: Evaluation, r
     return {
         "name": experiment.name, "kind": experiment.kind, "experiment": experiment.model_name,
         "dataset": experiment.dataset, "trained_on": experiment.trained_on, "recipe": experiment.recipe_name,
-        "init": experiment.init, "protocol": made.protocol, "normaliser": evaluation.scheme.normaliser,
+        "init": experiment.init, "entry": experiment.entry, "set": experiment.changes, "protocol": made.protocol,
+        "normaliser": evaluation.scheme.normaliser,
         "landmarks": made.landmarks, "landmark_count": evaluation.scheme.count,
         "run": run, "fingerprint": identity.fingerprint, "series": provenance.series_key(experiment, identity),
         "hashes": {**identity.hashes, "data": provenance.dvc_hash(experiment.crops), "model": made.model},

@@ -156,6 +156,7 @@ class Project:
         """Make it a git and DVC repository whose files are committed."""
         for command in (
             ("git", "init", "-q"),
+            (sys.executable, "-m", "stages.check"),
             ("dvc", "init", "-q"),
             ("dvc", "config", "core.analytics", "false"),
             ("git", "add", "-A"),

@@ -148,10 +148,9 @@ def test_an_experiment_whose_dataset_is_not_listed_is_refused(change):
         read_pipeline()
 
 
-def test_an_experiment_without_initial_weights_is_refused(change):
+def test_an_experiment_without_initial_weights_starts_from_random_ones(change):
     change("pipeline.yaml", "experiments.again", {"dataset": "demo", "recipe": "quick"})
-    with pytest.raises(InputError, match="experiments.again.init: missing"):
-        read_pipeline()
+    assert load_experiment("again").init == "random"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import yaml
 from stages.config.dataset import DATASET
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("obtain", "fetch", "preprocess", "train", "predict", "evaluate", "report")
+STAGES = ("resolve", "obtain", "fetch", "preprocess", "train", "predict", "evaluate", "report")
 SAME_SCRIPT = {"predict_cross": "predict", "evaluate_cross": "evaluate"}
 # No stage depends on these: they cannot change a figure. Parameters are tracked by value.
 UNTRACKED = ("stages/config", "stages/tracking", "stages/system")

@@ -20,16 +20,19 @@ class Experiment:
     """A model measured on a dataset's test faces: an experiment, or a cross-dataset evaluation of one.
 
     name: of the experiment or of the cross-dataset evaluation. data: the dataset whose test faces are measured.
-    model_name: the experiment whose model it is; trained_on: its dataset. parameters: all of that dataset's and of the
-    recipe's as plain values, to identify the experiment, not to act on.
+    model_name: the experiment whose model it is; trained_on: its dataset. entry: that experiment's name in
+    params/pipeline.yaml, which its other seeds share; changes: what it sets there, such as {"train.lr": 0.002}.
+    parameters: all of that dataset's and of the recipe's as plain values, to identify the experiment, not to act on.
     """
 
     name: str
     data: Dataset
     model_name: str
     trained_on: str
+    entry: str
     recipe_name: str
     init: str
+    changes: dict[str, Any]
     recipe: Recipe
     parameters: dict[str, Any]
 
@@ -91,7 +94,8 @@ def load_experiment(name: str, *sections: str) -> Experiment:
         )
     listed = pipeline.experiments[model_name]
     measured_on = cross.dataset if cross else listed.dataset
-    recipe, trained_on = _read_recipe(listed.recipe, listed.dataset), _read_dataset(listed.dataset)
+    recipe = _read_recipe(listed.recipe, listed.dataset, listed.changes, listed.entry)
+    trained_on = _read_dataset(listed.dataset)
     dataset = _read_dataset(measured_on) if cross else trained_on
     return Experiment(
         name=name,
@@ -102,8 +106,10 @@ def load_experiment(name: str, *sections: str) -> Experiment:
         ),
         model_name=model_name,
         trained_on=listed.dataset,
+        entry=listed.entry,
         recipe_name=listed.recipe,
         init=listed.init,
+        changes=listed.changes,
         recipe=Recipe(**{section: recipe[section] for section in sections if section in RECIPE}),
         parameters={
             "dataset": {name: section.model_dump() for name, section in trained_on.items()},
@@ -133,11 +139,18 @@ def _read_dataset(name: str) -> dict:
     return validate_sections(DATASET, read_yaml(path), path)
 
 
-def _read_recipe(name: str, dataset: str) -> dict:
+def _read_recipe(name: str, dataset: str, changes: dict[str, Any] | None = None, entry: str = "") -> dict:
+    """A recipe's sections; `changes` are those of the experiment `entry`."""
     path = parameter_file(PARAMS / "recipes", name)
     content = read_yaml(path)
     _specialise(content, dataset, path)
     sections = validate_sections(RECIPE, content, path)
+    if changes:
+        for key, value in changes.items():
+            section, _, key = key.partition(".")
+            content[section] = content[section] | {key: value}
+        path = f"{path} with what experiments.{entry} of {PARAMS}/pipeline.yaml sets"
+        sections = validate_sections(RECIPE, content, path)
     if sections["evaluate"].protocol == "paper":
         published = {"size": 256, "box": 1.25}
         values = {key: getattr(sections["input"], key) for key in published}

@@ -1,10 +1,18 @@
-"""params/pipeline.yaml: which datasets, experiments and cross-dataset evaluations `dvc repro` makes."""
+"""params/pipeline.yaml: which datasets, experiments and cross-dataset evaluations `dvc repro` makes.
+
+An entry with `seeds` stands for one experiment a seed, `<name>-s<seed>`; `read_pipeline` gives these.
+"""
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Annotated, Any
 
-from stages.config.reading import read_yaml, validate
-from stages.config.section import Name, Section
+from pydantic import Field, field_validator, model_validator
+
+from stages.config.reading import did_you_mean, read_yaml, validate
+from stages.config.recipe import RECIPE
+from stages.config.section import Name, Section, Seed
 from stages.system.errors import refuse
 
 PARAMS = Path("params")
@@ -16,9 +24,31 @@ class ListedDataset(Section):
 
 
 class ListedExperiment(Section):
+    """An entry of `experiments`: one experiment, or one for each of its seeds."""
+
     dataset: Name
     recipe: Name
-    init: Name  # the initial weights, models/<init>: random, another experiment, or a file of weights
+    init: Name = "random"  # the initial weights, models/<init>: random, another experiment, or a file of weights
+    set: dict[str, Any] = {}  # what differs from the recipe: {train.lr: 0.002, model.width: 12}
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)] | None = None  # instead of the recipe's own one
+
+    @field_validator("set")
+    @classmethod
+    def _keys_of_a_recipe(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        known = [f"{section}.{key}" for section, model in RECIPE.items() for key in model.model_fields]
+        if unknown := [key for key in changes if key not in known]:
+            raise ValueError(
+                f"{unknown[0]} is not a key of a recipe, such as train.lr.{did_you_mean(unknown[0], known)}"
+            )
+        return changes
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "ListedExperiment":
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: one is there twice")
+        if self.seeds and "train.seed" in self.set:
+            raise ValueError("seeds and set: train.seed say the same: keep one of them")
+        return self
 
 
 class CrossDataset(Section):
@@ -28,16 +58,50 @@ class CrossDataset(Section):
     dataset: Name
 
 
-class Pipeline(Section):
+class PipelineFile(Section):
+    """The file as it is written."""
+
     datasets: dict[Name, ListedDataset]
-    experiments: dict[Name, ListedExperiment]
+    experiments: dict[Name, ListedExperiment] = {}
     cross_dataset: dict[Name, CrossDataset] = {}
+    baseline: Name | list[Name] = []  # what the others of its dataset are compared with: an experiment's name, or more
+
+
+@dataclass(frozen=True)
+class PlannedExperiment:
+    """One training. entry: its name in the file, which its other seeds share. changes: `set`, and the seed."""
+
+    entry: str
+    dataset: str
+    recipe: str
+    init: str
+    changes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is made, an entry with seeds being one experiment a seed."""
+
+    datasets: dict[str, ListedDataset]
+    experiments: dict[str, PlannedExperiment] = field(default_factory=dict)
+    cross_dataset: dict[str, CrossDataset] = field(default_factory=dict)
+    baselines: list[str] = field(default_factory=list)  # names of entries
+
+
+def seed_names(name: str, seeds: list[int] | None) -> dict[str, int | None]:
+    """The experiments that an entry stands for, and their seeds; None is the recipe's own."""
+    return {name: None} if seeds is None else {f"{name}-s{seed}": seed for seed in seeds}
+
+
+def dotless(name: str) -> str:
+    """The name as a key that DVC can look up: for it a dot separates keys."""
+    return name.replace(".", "_")
 
 
 def read_pipeline() -> Pipeline:
     """Raises `InputError` for an unknown or wrong key, and for a name that refers to nothing."""
     path = PARAMS / "pipeline.yaml"
-    pipeline = validate(Pipeline, read_yaml(path), path)
+    pipeline = _expanded(validate(PipelineFile, read_yaml(path), path), path)
     faults = [
         f"experiments.{name}: dataset {experiment.dataset} is not listed under datasets"
         for name, experiment in pipeline.experiments.items()
@@ -53,6 +117,12 @@ def read_pipeline() -> Pipeline:
             faults.append(f"cross_dataset.{name}: dataset {cross.dataset} is not listed under datasets")
         if name in pipeline.experiments:
             faults.append(f"cross_dataset.{name}: an experiment has the same name")
+    entries = {experiment.entry for experiment in pipeline.experiments.values()}
+    faults += [
+        f"baseline: there is no experiment {name}.{did_you_mean(name, entries)}"
+        for name in pipeline.baselines
+        if name not in entries and not Path("reports/experiments", name).is_dir()  # made elsewhere, or no longer listed
+    ]
     if "random" in pipeline.experiments:
         faults.append("experiments.random: the name stands for weights drawn at random (init: random)")
     faults += [
@@ -73,3 +143,42 @@ def read_pipeline() -> Pipeline:
         ]
     refuse(faults, str(path), "No stage makes what is not listed, and every name is one thing.")
     return pipeline
+
+
+def _expanded(listed: PipelineFile, path: Path) -> Pipeline:
+    """One experiment for each seed. Raises `InputError` where two entries make one name, or a reference is not one."""
+    experiments: dict[str, PlannedExperiment] = {}
+    cross_dataset: dict[str, CrossDataset] = {}
+    faults = []
+
+    def of_seed(name: str, seed: int | None, key: str) -> str:
+        """The experiment that a reference to an entry means."""
+        entry = listed.experiments.get(name)
+        if entry is None or entry.seeds is None:
+            return name
+        if seed not in entry.seeds:
+            faults.append(f"{key}: {name} has seeds; name one of {', '.join(seed_names(name, entry.seeds))}")
+        return f"{name}-s{seed}"
+
+    for name, entry in listed.experiments.items():
+        for own, seed in seed_names(name, entry.seeds).items():
+            if own in experiments:
+                faults.append(f"experiments.{name}: with its seeds it makes {own}, which is there already")
+            init = of_seed(entry.init, seed, f"experiments.{name}.init")
+            changes = entry.set if seed is None else entry.set | {"train.seed": seed}
+            experiments[own] = PlannedExperiment(name, entry.dataset, entry.recipe, init, changes)
+    for name, cross in listed.cross_dataset.items():
+        trained = listed.experiments.get(cross.experiment)
+        for own, seed in seed_names(name, trained.seeds if trained else None).items():
+            if own in cross_dataset:
+                faults.append(f"cross_dataset.{name}: with the seeds it makes {own}, which is there already")
+            cross_dataset[own] = CrossDataset(
+                experiment=of_seed(cross.experiment, seed, f"cross_dataset.{name}"), dataset=cross.dataset
+            )
+    keys = [dotless(name) for name in experiments]
+    faults += [
+        f"{name}: another name differs from it only in . and _" for name in experiments if keys.count(dotless(name)) > 1
+    ]
+    refuse(faults, str(path), "Every name is one thing.")
+    baselines = [listed.baseline] if isinstance(listed.baseline, str) else listed.baseline
+    return Pipeline(listed.datasets, experiments, cross_dataset, baselines)

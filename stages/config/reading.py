@@ -85,7 +85,7 @@ def validate(model: type[BaseModel], content: object, path: Path) -> Any:
     refuse(faults, str(path), "Fix the file (or the value given with -S), then run the same command again.")
 
 
-def validate_sections(models: Mapping[str, type[BaseModel]], content: dict, path: Path) -> dict[str, BaseModel]:
+def validate_sections(models: Mapping[str, type[BaseModel]], content: dict, path: Path | str) -> dict[str, BaseModel]:
     """Every section of a file by its name. Raises `InputError` listing the faults of all sections."""
     unknown = [f"{key}: unknown section" for key in content if key not in models]
     missing = [f"{key}: missing section" for key in models if key not in content]

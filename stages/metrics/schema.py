@@ -3,7 +3,9 @@
 Figures are percentages. A value that is not finite (a face without a prediction) is null in JSON and None here.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, model_validator
@@ -104,6 +106,15 @@ class Cost(BaseModel):
     gflops: float
 
 
+def difference(changes: Mapping[str, Any]) -> str:
+    """Changes of a recipe in short, the seed left out: {"train.lr": 0.002, "train.seed": 1} is `lr=0.002`."""
+    values = {key.rpartition(".")[2]: value for key, value in changes.items() if key != "train.seed"}
+    return " ".join(
+        f"{key}={json.dumps(value)}" if isinstance(value, list | bool) else f"{key}={value}"
+        for key, value in values.items()
+    )
+
+
 class Provenance(BaseModel):
     """provenance.json: what a result was made of, and where."""
 
@@ -114,6 +125,8 @@ class Provenance(BaseModel):
     trained_on: str
     recipe: str
     init: str
+    entry: str = ""  # the experiment's name in params/pipeline.yaml, which its other seeds share
+    set: dict[str, Any] = {}  # what it sets there that differs from the recipe, {"train.lr": 0.002}, and its seed
     protocol: str
     normaliser: Normaliser
     landmarks: list[int]  # those of the dataset that were predicted …
@@ -133,6 +146,11 @@ class Provenance(BaseModel):
     def training_recipe(self) -> str:
         """The recipe, and the initial weights where they are not random: `quick`, `quick from demo-quick`."""
         return self.recipe if self.init == "random" else f"{self.recipe} from {self.init}"
+
+    @property
+    def variant(self) -> str:
+        """What differs from the recipe, the seed left out: `lr=0.002 width=12`; "" where nothing does."""
+        return difference(self.set)
 
 
 class Mean(BaseModel):

@@ -1,0 +1,94 @@
+"""params/resolved.yaml: what params/pipeline.yaml stands for, defaults and seeds filled in, as dvc.yaml reads it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.config.experiment import load_dataset, load_experiment
+from stages.config.pipeline import PARAMS, Pipeline, PlannedExperiment, dotless, read_pipeline
+from stages.config.recipe import RECIPE
+from stages.system.errors import InputError
+from stages.system.files import atomic
+
+FILE = PARAMS / "resolved.yaml"
+HEADER = """# What params/pipeline.yaml stands for, as dvc.yaml reads it. Edit pipeline.yaml instead: `make repro`, or
+# `python -m stages.check` alone, makes this file of it.
+"""
+TRAINING = [section for section in RECIPE if section != "evaluate"]
+
+
+def resolved(pipeline: Pipeline) -> dict[str, Any]:
+    """The content of the file.
+
+    Under `set`, what differs from the recipe is apart for training and evaluation, so that another way to evaluate a
+    model does not train it again.
+    """
+
+    def changes(experiment: PlannedExperiment, sections: list[str]) -> dict[str, Any]:
+        return {key: value for key, value in experiment.changes.items() if key.partition(".")[0] in sections}
+
+    return {
+        "baselines": pipeline.baselines,
+        "datasets": {name: dataset.model_dump() for name, dataset in pipeline.datasets.items()},
+        "experiments": {
+            name: {
+                "dataset": experiment.dataset,
+                "recipe": experiment.recipe,
+                "init": experiment.init,
+                "set": dotless(name),
+            }
+            for name, experiment in pipeline.experiments.items()
+        },
+        "cross_dataset": {
+            name: {**cross.model_dump(), "set": dotless(cross.experiment)}
+            for name, cross in pipeline.cross_dataset.items()
+        },
+        "set": {
+            dotless(name): {"training": changes(experiment, TRAINING), "evaluate": changes(experiment, ["evaluate"])}
+            for name, experiment in pipeline.experiments.items()
+        },
+    }
+
+
+def require_parameters(pipeline: Pipeline) -> None:
+    """Raise `InputError` with the faults of all parameter files that the pipeline uses."""
+    faults = []
+    loads = [(load_dataset, name) for name in pipeline.datasets]
+    loads += [(load_experiment, name) for name in (*pipeline.experiments, *pipeline.cross_dataset)]
+    for load, name in loads:
+        try:
+            load(name)
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError("\n".join(dict.fromkeys(faults)))
+
+
+def unused_changes(pipeline: Pipeline) -> list[str]:
+    """Recipes that differ from the last commit and are in no experiment, as after `dvc exp run -S` of a wrong one."""
+    command = ["git", "diff", "--name-only", "--relative", "HEAD", "--", str(PARAMS / "recipes")]
+    changed = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    used = {experiment.recipe for experiment in pipeline.experiments.values()}
+    return [file for file in changed if Path(file).suffix == ".yaml" and Path(file).stem not in used]
+
+
+def write_resolved() -> bool:
+    """Check all parameters and write the file; whether it was out of date.
+
+    Raises `InputError` with the faults of all parameter files.
+    """
+    pipeline = read_pipeline()
+    require_parameters(pipeline)
+    for file in unused_changes(pipeline):
+        used = ", ".join(sorted({experiment.recipe for experiment in pipeline.experiments.values()}))
+        print(f"warning: {file} was changed, and no experiment uses it. In use: {used or 'none'}", file=sys.stderr)
+    text = HEADER + yaml.safe_dump(resolved(pipeline), sort_keys=False, width=120, allow_unicode=True)
+    if FILE.exists() and FILE.read_text(encoding="utf-8") == text:
+        return False
+    with atomic(FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"{FILE}: {len(pipeline.experiments)} experiment{'' if len(pipeline.experiments) == 1 else 's'}", flush=True)
+    return True
