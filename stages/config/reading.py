@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -76,12 +76,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def _keys(model: object) -> set[str]:
+    """The keys of a section and of the sections within it."""
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        fields = model.model_fields
+        return set(fields).union(*(_keys(field.annotation) for field in fields.values()))
+    return set().union(*(_keys(part) for part in get_args(model)))
+
+
 def validate(model: type[BaseModel], content: object, path: Path) -> Any:
     """`content` as a `model`. Raises `InputError` listing every fault with its key."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        faults = validation_faults(error, known=model.model_fields)
+        faults = validation_faults(error, known=_keys(model))
     refuse(faults, str(path), "Fix the file (or the value given with -S), then run the same command again.")
 
 
@@ -95,6 +103,6 @@ def validate_sections(models: Mapping[str, type[BaseModel]], content: dict, path
         try:
             sections[name] = model.model_validate(content[name])
         except ValidationError as error:
-            faults += validation_faults(error, name, model.model_fields)
+            faults += validation_faults(error, name, _keys(model))
     refuse(faults, str(path), "Fix the file (or the value given with -S), then run the same command again.")
     return sections

@@ -37,7 +37,7 @@ def refuse(faults: Sequence[str], what: str, remedy: str) -> None:
 def validation_faults(error: Any, prefix: str = "", known: Iterable[str] = ()) -> list[str]:
     """Each fault of a pydantic `ValidationError` as `key: what is wrong`.
 
-    prefix: where in the file the validated value is. known: the keys of the outermost level, for a suggestion.
+    prefix: where in the file the validated value is. known: keys for a suggestion.
     """
     faults = []
     for fault in error.errors():
