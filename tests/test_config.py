@@ -10,6 +10,7 @@ from stages.config.dataset import DATASET
 from stages.config.experiment import load_dataset, load_experiment, load_recipe
 from stages.config.pipeline import read_pipeline
 from stages.config.recipe import RECIPE
+from stages.config.reference import reference
 from stages.config.schemes import corresponding_landmarks, load_dataset_scheme, load_scheme
 from stages.system.errors import InputError
 
@@ -426,3 +427,13 @@ def test_words_that_old_yaml_takes_for_truth_values_are_names(tmp_path, change):
     text = (ROOT / "params/pipeline.yaml").read_text()
     (tmp_path / "pipeline.yaml").write_text(text.replace("  demo: {", "  no: {source: data/no}\n  demo: {"))
     assert list(read_pipeline().datasets) == ["no", "demo", "demo-68"]
+
+
+def test_the_parameter_reference_is_up_to_date_and_has_every_key():
+    page = (ROOT / "docs/parameters.md").read_text(encoding="utf-8")
+    assert page == reference(), "run: python -m stages.parameters > docs/parameters.md"
+    for section, model in (RECIPE | DATASET).items():
+        for key in model.model_fields:
+            assert f"| `{section}.{key}` |" in page
+    undocumented = [line for line in page.splitlines() if line.startswith("| `") and line.endswith("|  |")]
+    assert all("source." in line for line in undocumented), undocumented

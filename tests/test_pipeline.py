@@ -11,6 +11,8 @@ from stages.config.dataset import DATASET
 ROOT = Path(__file__).parents[1]
 STAGES = ("resolve", "obtain", "fetch", "preprocess", "train", "predict", "evaluate", "report")
 SAME_SCRIPT = {"predict_cross": "predict", "evaluate_cross": "evaluate"}
+# What a stage shows of params/resolved.yaml, besides the parameters that it acts on
+SHOWN = {"evaluate": {"set.${item.set}"}, "evaluate_cross": {"set.${item.set}"}, "report": {"baselines"}}
 # No stage depends on these: they cannot change a figure. Parameters are tracked by value.
 UNTRACKED = ("stages/config", "stages/tracking", "stages/system")
 # Who may import whom, apart from itself. Scripts may import everything.
@@ -100,6 +102,10 @@ def test_a_stage_declares_exactly_the_parameters_it_loads(stage):
                 loaded["datasets" if section in DATASET else "recipes"].add(section)
     if stage == "predict_cross":
         loaded |= {"recipes": set(), "correspondence.yaml": {"all"}}
+    trains, asks = loaded["recipes"] - {"evaluate"}, loaded["recipes"] & {"evaluate"}
+    overrides = {f"set.${{item.set}}.{part}" for part, read in (("training", trains), ("evaluate", asks)) if read}
+    if overrides | SHOWN.get(stage, set()):  # what an experiment sets that differs from its recipe
+        loaded["resolved.yaml"] = overrides | SHOWN.get(stage, set())
     listed: dict[str, set[str]] = {"datasets": set(), "recipes": set()}
     for entry in declared(stage).get("params", []):
         ((path, sections),) = entry.items()
@@ -148,6 +154,11 @@ def test_scripts_alone_are_at_the_top_and_no_module_has_outgrown_its_idea():
     assert not [file.name for file in scripts if f"stages.{file.stem}" in imported], "nothing imports a script"
     lengths = {file: len(file.read_text().splitlines()) for file in (ROOT / "stages").rglob("*.py")}
     assert not [f"{file}: {n} lines" for file, n in lengths.items() if n > 300]
+
+
+def test_every_stage_says_what_it_does():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert not [stage for stage in stages if not declared(stage).get("desc")]
 
 
 def test_dvc_yaml_names_folders_of_code():

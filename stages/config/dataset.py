@@ -38,64 +38,90 @@ class About(Section):
     """What a reader of the report wants to know about the data."""
 
     title: str
+    """As the report shows it."""
     licence: str
+    """Its terms in a few words."""
     citation: str
+    """The paper to cite."""
     homepage: str
-    obtain: str  # how a person gets it; shown where the files are missing
-    share_pictures: bool  # False: no picture of its faces ever goes into git
+    """Its page; "" for none."""
+    obtain: str
+    """How a person gets the files; shown where they are missing."""
+    share_pictures: bool
+    """`false`: no picture of its faces ever goes into git."""
 
 
 class DemoForm(Section):
     """Faces drawn by this project."""
 
     seed: Seed
+    """Of everything that is drawn."""
     train: Annotated[int, Field(ge=0, le=10**6)]
+    """Faces of train, val included."""
     test: Annotated[int, Field(ge=0, le=10**6)]
-    size: Annotated[int, Field(ge=64, le=1024)]  # px
-    landmarks: list[Annotated[int, Field(ge=0, lt=98)]] | None = None  # those kept of the 98 drawn; null: all
+    """Faces of test."""
+    size: Annotated[int, Field(ge=64, le=1024)]
+    """Side of a drawn image in px."""
+    landmarks: list[Annotated[int, Field(ge=0, lt=98)]] | None = None
+    """Those kept of the 98 drawn; null: all."""
 
 
 class CsvForm(Section):
-    """HRNet's CSV files; paths are relative to the root. A subset is a CSV file whose rows are rows of test.
+    """HRNet's CSV files; paths are relative to the root.
 
-    test: null where there is none, here and below; source.test_share then cuts it from train. Columns visible_0,
-    visible_1, … (2 visible, 1 hidden, 0 not annotated) and group are read where they are there.
+    Where there is no test file, `source.test_share` cuts test from train. Columns visible_0, visible_1, … (2 visible,
+    1 hidden, 0 not annotated) and group are read where they are there.
     """
 
-    images: str  # the folder that image names start from, here and below
+    images: str
+    """The folder that image names start from."""
     train: str | None
+    """The file of the training faces; null: none."""
     test: str | None
+    """The file of the test faces; null: none."""
     subsets: Subsets[str] = {}
+    """Files whose rows are rows of test."""
 
 
 class ListsForm(Section):
     """WFLW's own lists; a subset is an attribute flag of the list, or a list whose rows are rows of test."""
 
     images: str
+    """The folder that image names start from."""
     train: str | None
+    """The list of the training faces; null: none."""
     test: str | None
-    attributes: list[Subset]  # names of the flags that a list with rectangles has, in their order
+    """The list of the test faces; null: none."""
+    attributes: list[Subset]
+    """Names of the flags that a list with rectangles has, in their order."""
     subsets: Subsets[str] = {}
+    """Lists whose rows are rows of test."""
 
 
 class PtsForm(Section):
     """300W's own form: a .pts file beside every image. A split is some folders, a subset some of test's folders."""
 
     images: str
+    """The folder that the others are in."""
     train: list[str]
+    """Folders of training images."""
     test: list[str]
+    """Folders of test images."""
     subsets: Subsets[list[str]] = {}
-    # negative: the signs of a landmark's coordinates say what is hidden, as in AFLW-68 and MERL-RAV: both negative
-    # where it is hidden (its position is theirs without the sign), -1 -1 where it is not annotated. none: all are
-    # positions.
+    """Some of test's folders each."""
     hidden: Literal["none", "negative"] = "none"
+    """`negative`: the signs of a landmark's coordinates say what is hidden, as in AFLW-68 and MERL-RAV: both are
+    negative where it is hidden (its position is theirs without the sign), -1 -1 where it is not annotated. `none`:
+    all are positions."""
 
 
 class MatForm(Section):
     """COFW's own form: MATLAB v7.3 files that hold images and landmarks."""
 
     train: str | None
+    """The file of the training faces; null: none."""
     test: str
+    """The file of the test faces."""
 
 
 class Counts(Section):
@@ -109,33 +135,39 @@ class Counts(Section):
 class Source(Section):
     """What the dataset's files are. Where they are is said by params/pipeline.yaml."""
 
-    url: Annotated[str, Field(pattern="^https?://")] | None = None  # of an archive; downloaded once by obtain
-    sha256: Sha256 | None = None  # of that archive
-    folder: str | None = None  # of evaluate --data ROOT: used where ROOT itself does not hold the files
-    partial: bool = False  # True: part of the data on purpose, so counts that differ are a warning
-    instead: str | None = None  # a dataset whose test files the same folder may hold: evaluate --data uses them then
-    form: Literal["demo", "csv", "lists", "pts", "mat"]  # which of the sections below is read
+    url: Annotated[str, Field(pattern="^https?://")] | None = None
+    """Of an archive, which obtain downloads once."""
+    sha256: Sha256 | None = None
+    """Of that archive."""
+    folder: str | None = None
+    """For evaluate --data ROOT: used where ROOT itself does not hold the files."""
+    partial: bool = False
+    """`true`: part of the data on purpose, so counts that differ are a warning."""
+    instead: str | None = None
+    """A dataset whose test files the same folder may hold: evaluate --data uses them then."""
+    form: Literal["demo", "csv", "lists", "pts", "mat"]
+    """Which of the sections below is read."""
     demo: DemoForm | None = None
     csv: CsvForm | None = None
     lists: ListsForm | None = None
     pts: PtsForm | None = None
     mat: MatForm | None = None
     counts: Counts = Counts()
-    # A regular expression that is searched for in an image's name; its first group is the key of the person or video,
-    # whose faces are all put into one split: "^(\d+)_" for 17_03.jpg. A column group of the CSV files says the same.
     group: Annotated[str, AfterValidator(_captures)] | None = None
-    # Of the training images, chosen by a hash of their content, where there are no test files. A face keeps its id,
-    # train/…, which says where it was read.
+    r"""A regular expression that is searched for in an image's name; its first group is the key of the person or video,
+    whose faces are all put into one split: "^(\d+)_" for 17_03.jpg. A column group of the CSV files says the same."""
     test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    # What the annotations call the centre of the image's first pixel, in x and in y: 1 where they count from 1. Crops
-    # are cut so that landmarks and pixels agree; if they do not, a mirrored face is off in the other direction.
+    """Share of the training images that become test images, chosen by a hash of their content, where there are no test
+    files. A face keeps its id, train/…, which says where it was read."""
     origin: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    # exif turns a photograph as its EXIF tag says, as the viewers do that annotations are made in; ignore keeps the
-    # stored pixels, as the loaders of the published benchmarks do
+    """What the annotations call the centre of the image's first pixel, in x and in y: 1 where they count from 1. Crops
+    are cut so that landmarks and pixels agree; if they do not, a mirrored face is off in the other direction."""
     orientation: Literal["ignore", "exif"] = "ignore"
-    # protocol paper: whether its loader's shrinking of big images stretched their contrast too, as it did to the sets
-    # read from CSV (floats by then) and not to COFW (still bytes)
+    """`exif` turns a photograph as its EXIF tag says, as the viewers do that annotations are made in; `ignore` keeps
+    the stored pixels, as the loaders of the published benchmarks do."""
     shrink_stretches: bool = True
+    """Under protocol `paper`: whether its loader's shrinking of big images stretched their contrast too, as it did to
+    the sets read from CSV (floats by then) and not to COFW (still bytes)."""
 
     @model_validator(mode="after")
     def _form_is_described(self) -> "Source":
@@ -172,23 +204,28 @@ class Source(Section):
 
 
 class Landmarks(Section):
-    scheme: Name  # a file of params/schemes
-    normaliser: Literal["inter_ocular", "inter_pupil", "box_side"]  # the official one, of those the scheme defines
+    scheme: Name
+    """A file of params/schemes."""
+    normaliser: Literal["inter_ocular", "inter_pupil", "box_side"]
+    """The official one, of those the scheme defines."""
 
 
 class Crops(Section):
     """What preprocess cuts. 256 px at 1.25 boxes is what the network reads; 448 px at 2.1875 boxes has its scale."""
 
-    size: Annotated[int, Field(ge=32, le=2048)]  # px
-    context: Annotated[float, Field(ge=1, le=20)]  # the crop's side in sides of the face box
-    val_share: Annotated[float, Field(ge=0, lt=1)]  # of the training images, chosen by a hash of their content
+    size: Annotated[int, Field(ge=32, le=2048)]
+    """Side of a crop in px."""
+    context: Annotated[float, Field(ge=1, le=20)]
+    """The crop's side in sides of the face box."""
+    val_share: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the training images that become val, chosen by a hash of their content."""
 
 
 class Evaluation(Section):
     """What evaluate measures besides the NME."""
 
-    # FR and AUC are given at each: fractions of the official normaliser, ascending; those of the dataset's papers
     thresholds: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1, max_length=4)]
+    """FR and AUC are given at each: fractions of the official normaliser, ascending; those of the dataset's papers."""
 
     @field_validator("thresholds")
     @classmethod

@@ -20,17 +20,23 @@ MADE = [PurePath("data", name) for name in ("schemes", "raw", "crops", "training
 
 
 class ListedDataset(Section):
-    source: str  # the folder or archive of its files, a dependency of fetch; of drawn faces, the code that draws them
+    source: str
+    """The folder or archive of its files, a dependency of fetch; of drawn faces, the code that draws them."""
 
 
 class ListedExperiment(Section):
     """An entry of `experiments`: one experiment, or one for each of its seeds."""
 
     dataset: Name
+    """A name under `datasets`."""
     recipe: Name
-    init: Name = "random"  # the initial weights, models/<init>: random, another experiment, or a file of weights
-    set: dict[str, Any] = {}  # what differs from the recipe: {train.lr: 0.002, model.width: 12}
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)] | None = None  # instead of the recipe's own one
+    """A file of params/recipes."""
+    init: Name = "random"
+    """The initial weights in models/: `random`, another experiment, or a file of weights."""
+    set: dict[str, Any] = {}
+    """What differs from the recipe: `{train.lr: 0.002, model.width: 12}`."""
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)] | None = None
+    """One experiment for each, named `<name>-s<seed>`, instead of the recipe's own seed."""
 
     @field_validator("set")
     @classmethod
@@ -55,16 +61,22 @@ class CrossDataset(Section):
     """The model of an experiment on the test faces of another dataset, by corresponding landmarks."""
 
     experiment: Name
+    """Whose model it is."""
     dataset: Name
+    """Whose test faces are measured."""
 
 
 class PipelineFile(Section):
-    """The file as it is written."""
+    """Every key but `datasets` is optional."""
 
     datasets: dict[Name, ListedDataset]
+    """Each has its description in params/datasets."""
     experiments: dict[Name, ListedExperiment] = {}
+    """Trainings; each is evaluated on the test faces of its dataset."""
     cross_dataset: dict[Name, CrossDataset] = {}
-    baseline: Name | list[Name] = []  # what the others of its dataset are compared with: an experiment's name, or more
+    """Evaluations of an experiment's model on another dataset."""
+    baseline: Name | list[Name] = []
+    """The experiment, or one for each dataset, that the report compares the others with."""
 
 
 @dataclass(frozen=True)

@@ -11,55 +11,92 @@ class Model(Section):
     """HRNetV2 (stages/model/hrnet.py); the published W18 is 18, 64, 4, [1, 4, 3], 4."""
 
     width: Count
+    """Channels of the highest-resolution branch; the others have 2, 4 and 8 times as many."""
     stem: Count
+    """Channels of the two convolutions before the first stage."""
     bottlenecks: Count
+    """Bottleneck blocks of stage 1."""
     modules: Annotated[list[Count], Field(min_length=3, max_length=3)]
+    """Modules of stages 2, 3 and 4."""
     blocks: Count
+    """Basic blocks of a branch in a module."""
 
 
 class Input(Section):
-    size: Annotated[int, Field(ge=32, le=2048, multiple_of=32)]  # px
-    box: Annotated[float, Field(ge=1, le=20)]  # side of the input in sides of the face box
-    stretch: bool  # the published loader's contrast stretch of every window, in training and in evaluation
+    size: Annotated[int, Field(ge=32, le=2048, multiple_of=32)]
+    """Side of the network's input in px; the heat maps have a quarter of it."""
+    box: Annotated[float, Field(ge=1, le=20)]
+    """Side of the input in sides of the face box."""
+    stretch: bool
+    """The published loader's contrast stretch of every window, in training and in evaluation."""
 
 
 class Target(Section):
-    sigma: Annotated[float, Field(gt=0, le=100)]  # heat-map cells
+    sigma: Annotated[float, Field(gt=0, le=100)]
+    """Standard deviation of a landmark's Gaussian in heat-map cells."""
     rounding: Literal["exact", "paper"]
+    """`exact` puts the Gaussian's centre where the landmark is; `paper` rounds it to a cell, as the published code
+    does."""
 
 
 class Augment(Section):
     """Drawn anew for each face and epoch. A share is the probability that a face gets the change."""
 
-    scale: Annotated[float, Field(ge=0, lt=1)]  # factor from U(1 - scale, 1 + scale)
-    rotation: Annotated[float, Field(ge=0, le=180)]  # degrees from U(-rotation, rotation) …
-    rotation_share: Share  # … with this probability
-    shift: Annotated[float, Field(ge=0, lt=1)]  # of the input's side, from U(-shift, shift) in x and in y
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    """The face is scaled by a factor from U(1 - scale, 1 + scale)."""
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    """The face is turned by degrees from U(-rotation, rotation) …"""
+    rotation_share: Share
+    """… with this probability."""
+    shift: Annotated[float, Field(ge=0, lt=1)]
+    """The face is shifted in x and in y by U(-shift, shift) of the input's side."""
     flip: Share
-    grey: Share  # colours taken out
-    light: Share  # gamma, brightness and contrast
-    blur: Share  # Gaussian
-    noise: Share  # Gaussian, independent per pixel and channel
-    occlusion: Share  # a patch of one colour or of noise over part of the face
+    """Probability that a face is mirrored."""
+    grey: Share
+    """Probability that its colours are taken out."""
+    light: Share
+    """Probability of another gamma, brightness and contrast."""
+    blur: Share
+    """Probability of a Gaussian blur."""
+    noise: Share
+    """Probability of Gaussian noise, independent per pixel and channel."""
+    occlusion: Share
+    """Probability of a patch of one colour or of noise over part of the face."""
 
 
 class Train(Section):
     loss: Literal["mse", "awing", "smooth_l1"]
+    """`mse` of the heat maps, `awing` (adaptive wing) or `smooth_l1`."""
     optimizer: Literal["adam", "adamw"]
+    """Of torch, with its own betas and epsilon."""
     weight_decay: Annotated[float, Field(ge=0, le=100)]
+    """As the optimiser defines it."""
     lr: Annotated[float, Field(gt=0, le=100)]
+    """The full learning rate."""
     epochs: Count
+    """Passes over the train split."""
     schedule: Literal["steps", "cosine"]
-    milestones: list[Count]  # of schedule steps: epochs after which the learning rate is × gamma
+    """`steps`: the learning rate is multiplied by `gamma` at each milestone; `cosine`: it falls to 0 along a cosine."""
+    milestones: list[Count]
+    """Epochs after which schedule `steps` multiplies the learning rate by `gamma`."""
     gamma: Annotated[float, Field(gt=0, le=1)]
-    warmup: Annotated[float, Field(ge=0)]  # epochs in which the learning rate rises linearly; fewer than epochs
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of the weights' exponential moving average; 0: none
-    batch: Count  # over all processes
-    sync_norm: bool  # batch norm over all processes instead of each alone
-    precision: Literal["fp32", "tf32", "bf16"]  # of the network's forward and backward pass; tf32: fp32 but on a GPU
-    compile: bool  # torch.compile on a GPU
+    """Of schedule `steps`."""
+    warmup: Annotated[float, Field(ge=0)]
+    """Epochs in which the learning rate rises linearly; fewer than `epochs`."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    """Decay of the exponential moving average of the weights, which is then the model; 0: none."""
+    batch: Count
+    """Faces of a step, over all processes."""
+    sync_norm: bool
+    """Batch norm over all processes instead of each alone."""
+    precision: Literal["fp32", "tf32", "bf16"]
+    """Of the forward and backward pass; `tf32` is `fp32` but on a GPU."""
+    compile: bool
+    """`torch.compile` on a GPU."""
     seed: Seed
-    checkpoint: Literal["best", "last"]  # the epoch kept: the best on val, or the last
+    """Of initial weights, order of faces and augmentation."""
+    checkpoint: Literal["best", "last"]
+    """The epoch kept: the `best` on val, or the `last`."""
 
     @model_validator(mode="after")
     def _the_warm_up_ends(self) -> "Train":
@@ -70,8 +107,11 @@ class Train(Section):
 
 class Evaluate(Section):
     protocol: Literal["exact", "paper"]
+    """`exact` decodes to fractions of a pixel; `paper` is the published code's evaluation, rounding included."""
     flip_test: bool
+    """Average the heat maps with those of the mirrored face."""
     batch: Count
+    """Faces predicted at once; it changes no figure."""
 
     @model_validator(mode="after")
     def _the_paper_has_no_flip_test(self) -> "Evaluate":

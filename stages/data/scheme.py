@@ -21,13 +21,18 @@ Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 class Scheme(BaseModel):
     """One file of params/schemes; all indices are 0-based."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
     count: Annotated[int, Field(ge=1)]
-    flip_pairs: list[Pair]  # left ↔ right when the image is mirrored
+    """How many landmarks a face has."""
+    flip_pairs: list[Pair]
+    """Landmarks that change places when the image is mirrored: left ↔ right."""
     groups: dict[str, list[int]]
-    inter_ocular: Pair | None = None  # the outer corners of the eyes
-    inter_pupil: Annotated[list[list[int]], Field(min_length=2, max_length=2)] | None = None  # landmarks of each eye
+    """Parts of the face whose errors the report gives."""
+    inter_ocular: Pair | None = None
+    """The outer corners of the eyes."""
+    inter_pupil: Annotated[list[list[int]], Field(min_length=2, max_length=2)] | None = None
+    """The landmarks of each eye, whose mean is its centre."""
 
     @model_validator(mode="after")
     def _indices_exist(self) -> "Scheme":
