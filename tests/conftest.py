@@ -1,15 +1,19 @@
 """Shared by several tests: a toy dataset that a network learns in seconds, and a project to run it in."""
 
+import atexit
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from copy import copy
 from pathlib import Path
 
 import cv2
 import numpy as np
+import preloaded
 import psutil
 import pytest
 
@@ -87,6 +91,14 @@ if __name__ == "__main__":
 """
 
 
+@functools.cache
+def preloaded_python() -> Path:
+    """The folder of a `python` that starts stages without their imports; one server for all tests of a process."""
+    server = preloaded.Server(Path(tempfile.mkdtemp(prefix="preloaded-")) / "bin")
+    atexit.register(server.stop)
+    return server.path
+
+
 class Project:
     """A copy of the project in a folder of its own, with the toy dataset as its only one."""
 
@@ -132,14 +144,18 @@ class Project:
         )  # fmt: skip
 
     def run(self, *command: str, fails: bool = False, **environment: str) -> str:
-        """Run to the end and give what was printed; an exit status that is not the expected one fails the test."""
-        process = self.start(*command, **environment)
+        """Run to the end and give what was printed; an exit status that is not the expected one fails the test.
+
+        Stages start from a process that has imported the large packages.
+        """
+        path = f"{preloaded_python()}{os.pathsep}{self.environment['PATH']}"
+        process = self.start(*command, **{"PATH": path, **environment})
         printed, _ = process.communicate(timeout=300)
         assert (process.returncode != 0) == fails, printed
         return printed
 
     def stage(self, name: str, *arguments: str, fails: bool = False, **environment: str) -> str:
-        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, fails=fails, **environment)
+        return self.run("python", "-m", f"stages.{name}", *arguments, fails=fails, **environment)
 
     def make(self, **environment: str) -> str:
         """All stages in one process, which imports everything once; for tests of other things than DVC."""
