@@ -165,9 +165,10 @@ def main(arguments) -> None:
             )
         write(imported, arguments, images)
     made = [f"data/{arguments.name}", f"params/datasets/{arguments.name}.yaml"]
-    made += [] if arguments.scheme else [f"params/schemes/{arguments.name}.yaml"]
+    landmarks = f"params/schemes/{arguments.scheme or arguments.name}.yaml"
+    made += [] if arguments.scheme else [landmarks]
     print(f"written: {', '.join(made)}, and two lines in params/pipeline.yaml")
-    print(f"next: look at {contact_sheet}; if a number or pair is wrong there, correct {made[-1]}")
+    print(f"next: look at {contact_sheet}; if a pair is wrong there, correct {landmarks}")
     print(f"then: dvc repro (or make repro), which trains and measures {arguments.name}-quick")
 
 

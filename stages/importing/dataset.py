@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from stages.config.pipeline import PARAMS
 from stages.config.schemes import load_scheme
 from stages.data.faces import Faces, concatenate
 from stages.data.geometry import in_boxes
-from stages.data.scheme import DatasetScheme
+from stages.data.scheme import DatasetScheme, Scheme
 from stages.data.splits import assign_split
 from stages.importing import boxes, images, scheme, splits
 from stages.importing.annotations import Annotations, joined
@@ -133,13 +135,29 @@ def _proposal(faces: Faces, part: Annotations, wishes: Wishes) -> scheme.Proposa
     if wishes.scheme is None:
         if wishes.eyes and not all(0 <= k < count for k in wishes.eyes):
             raise InputError(f"--eyes {wishes.eyes[0]},{wishes.eyes[1]}: landmarks are 0 to {count - 1}")
-        return scheme.propose(shapes, part.names, wishes.eyes, wishes.normaliser)
+        proposal = scheme.propose(shapes, part.names, wishes.eyes, wishes.normaliser)
+        proposal.remarks += [
+            f"its pairs are those of scheme {name}: if its landmarks are, too, --scheme {name} has their groups and eyes"
+            for name in _same_pairs(proposal.scheme)
+        ]
+        return proposal
     known = load_scheme(wishes.scheme)
     if known.count != count:
         raise InputError(f"scheme {wishes.scheme} has {known.count} landmarks, and the annotations have {count}")
     normaliser = wishes.normaliser or next(iter(known.normalisers()))
     mean = scheme.mean_face(shapes, known.flip_pairs)
     return scheme.Proposal(known, normaliser, part.names, f"of scheme {wishes.scheme}", mean, wishes.scheme)
+
+
+def _same_pairs(found: Scheme) -> list[str]:
+    """The schemes of params/schemes with as many landmarks and the same flip pairs."""
+    pairs, names = {frozenset(pair) for pair in found.flip_pairs}, []
+    for path in sorted((PARAMS / "schemes").glob("*.yaml")):
+        with suppress(InputError):
+            known = load_scheme(path.stem)
+            if known.count == found.count > 3 and {frozenset(pair) for pair in known.flip_pairs} == pairs:
+                names.append(path.stem)
+    return names
 
 
 def _number_faults(part: Annotations) -> list[str]:
