@@ -17,7 +17,6 @@ nothing is written then. Else this writes
 Which landmarks swap in a mirror is found by their names and by the symmetry of the mean face, and shown for approval.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ from stages.config.pipeline import PARAMS, read_pipeline
 from stages.config.reading import parameter_file
 from stages.config.schemes import load_scheme
 from stages.importing import coco, install, pipeline_text, pts_folder, scheme, sheet, via
-from stages.importing.boxes import CHOICES
+from stages.importing.arguments import parse
 from stages.importing.dataset import Imported, Wishes, examine, record
 from stages.system import errors
 from stages.system.errors import InputError, refuse
@@ -108,7 +107,7 @@ def write(imported: Imported, arguments, images: Path) -> None:
             install.place_images(faces.image, images, out / install.IMAGES, arguments.copy)
         for split in ("train", "test")[: 1 + has_test]:
             install.write_csv(faces.of(split), out / f"{split}.csv")
-        (out / install.RECORD).write_text(record(imported, {path.name: digest(path) for path in inputs}), "utf-8")
+        (out / install.RECORD).write_text(record(imported, {str(path): digest(path) for path in inputs}), "utf-8")
         for path, text in texts.items():
             with atomic(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -172,57 +171,6 @@ def main(arguments) -> None:
     print(f"then: dvc repro (or make repro), which trains and measures {arguments.name}-quick")
 
 
-def parse(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    forms = parser.add_argument_group("annotations, one form").add_mutually_exclusive_group(required=True)
-    forms.add_argument("--coco", type=Path, nargs="+", metavar="JSON", help="COCO key points")
-    forms.add_argument("--via", type=Path, nargs="+", metavar="JSON", help="VGG Image Annotator 2")
-    forms.add_argument("--pts", type=Path, metavar="DIR", help="a folder of .pts files beside their images")
-    add = parser.add_argument
-    add("--name", required=True, help="of the dataset: letters, digits, '.', '_' and '-'")
-    add("--images", type=Path, metavar="DIR", help="the folder of the images; default: that of the annotation file")
-    add("--test-coco", type=Path, nargs="+", metavar="JSON", help="the test faces, where they have a file of their own")
-    add("--test-via", type=Path, nargs="+", metavar="JSON", help="the same")
-    add("--test-share", type=_share, default=0.2, help="of the images, for the test, without test files; default 0.2")
-    add("--split-by-folder", action="store_true", help="by folders of the images named train, val and test")
-    add("--group", metavar="PATTERN", help="a regular expression whose first group finds the person or video in an "
-        "image's name, as in '^(\\d+)_': its faces are all on one side of every split")  # fmt: skip
-    add("--scheme", help="a file of params/schemes that has these landmarks, such as 300w")
-    add("--eyes", type=_pair, metavar="36,45", help="the outer corners of the eyes, counted from 0")
-    add("--normaliser", choices=["inter_ocular", "inter_pupil", "box_side"], help="what errors are divided by")
-    add("--boxes", choices=CHOICES, help="the face boxes; default: the annotations', if they are those of faces")
-    add("--origin", type=float, default=0.0, help="what the annotations call the centre of the first pixel: 1 if they "
-        "count from 1, as most .pts files do; 0.5 if they measure from the image's corner; default 0")  # fmt: skip
-    add("--hidden", choices=["none", "negative"], default="none", help="negative: the signs in .pts files say so")
-    add("--category", help="the COCO category, where several have key points")
-    add("--title", help="of the data in the report; default: the name")
-    add("--licence", default="not stated", help="of the data, as the report states it")
-    add("--copy", action="store_true", help="copy the images instead of linking to them")
-    add("--replace", action="store_true", help="overwrite an earlier import of that name")
-    add("--yes", action="store_true", help="do not ask for approval")
-    arguments = parser.parse_args(words)
-    if (arguments.test_coco and not arguments.coco) or (arguments.test_via and not arguments.via):
-        parser.error("test files are of the same form as the training files")
-    if arguments.split_by_folder and (arguments.test_coco or arguments.test_via):
-        parser.error("--split-by-folder is for data without test files")
-    if arguments.eyes and arguments.scheme:
-        parser.error("--eyes is for a new scheme, and --scheme names one")
-    return arguments
-
-
-def _share(text: str) -> float:
-    if not 0 < (share := float(text)) < 1:
-        raise argparse.ArgumentTypeError("between 0 and 1, such as 0.2")
-    return share
-
-
-def _pair(text: str) -> list[int]:
-    pair = [int(word) for word in text.split(",")]
-    if len(set(pair)) != 2 or len(pair) != 2:
-        raise argparse.ArgumentTypeError("two different landmarks, such as 36,45")
-    return pair
-
-
 if __name__ == "__main__":
-    arguments = parse()
+    arguments = parse(__doc__)
     errors.run(lambda: main(arguments))

@@ -63,7 +63,7 @@ def read(path: Path, category: str | None = None) -> Annotations:
     table = np.array([row[2] for row in rows], np.float64).reshape(-1, count, 3)
     used = {row[0] for row in rows}
     sizes = {image["file_name"]: (image.get("width"), image.get("height")) for image in content["images"]
-             if isinstance(image, dict) and image.get("file_name") in used}  # fmt: skip
+             if isinstance(image.get("file_name"), str) and image["file_name"] in used}  # fmt: skip
     left_out["images without a face"] += len(set(images.values()) - used)
     return tidy(
         Annotations(
@@ -123,8 +123,8 @@ def _images(entries: list[dict], path: Path) -> tuple[dict, list[str]]:
 def _category(content: dict, wanted: str | None) -> tuple[dict, str | None]:
     """The category whose annotations are read, and why it cannot be told."""
     categories = content["categories"]
-    with_points = {entry.get("category_id") for entry in content["annotations"] if entry.get("keypoints")}
-    chosen = [category for category in categories if category.get("id") in with_points]
+    with_points = {str(entry.get("category_id")) for entry in content["annotations"] if entry.get("keypoints")}
+    chosen = [category for category in categories if str(category.get("id")) in with_points]
     named = ", ".join(str(category.get("name")) for category in chosen or categories)
     if wanted is not None:
         chosen = [category for category in categories if category.get("name") == wanted]

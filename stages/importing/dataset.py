@@ -123,9 +123,11 @@ def raise_faults(faults: list[str]) -> None:
 def dataset_scheme(proposal: scheme.Proposal, name: str) -> DatasetScheme:
     """Raises `InputError` where the scheme does not define the normaliser."""
     if proposal.normaliser not in proposal.scheme.normalisers():
-        raise InputError(
-            f"normaliser {proposal.normaliser} is not defined: name the outer corners of the eyes (--eyes 36,45)"
+        known = ", ".join(proposal.scheme.normalisers())
+        remedy = (
+            f"scheme {name} defines {known}" if proposal.existing else "name the corners of the eyes (--eyes 36,45)"
         )
+        raise InputError(f"normaliser {proposal.normaliser} is not defined: {remedy}")
     content = proposal.scheme.model_dump() | {"scheme": name, "normaliser": proposal.normaliser}
     return DatasetScheme.model_validate(content)
 
@@ -137,7 +139,7 @@ def _proposal(faces: Faces, part: Annotations, wishes: Wishes) -> scheme.Proposa
             raise InputError(f"--eyes {wishes.eyes[0]},{wishes.eyes[1]}: landmarks are 0 to {count - 1}")
         proposal = scheme.propose(shapes, part.names, wishes.eyes, wishes.normaliser)
         proposal.remarks += [
-            f"its pairs are those of scheme {name}: if its landmarks are, too, --scheme {name} has their groups and eyes"
+            f"its pairs are those of scheme {name}: if the landmarks are, --scheme {name} has their groups and eyes"
             for name in _same_pairs(proposal.scheme)
         ]
         return proposal

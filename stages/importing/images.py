@@ -37,6 +37,11 @@ class Folder:
                     found[unicodedata.normalize("NFC", name)].append(path)
         return found
 
+    @cached_property
+    def by_stem(self) -> dict[str, str]:
+        """One path for each bare name without extension and case."""
+        return {_stem(path): path for paths in self.by_name.values() for path in paths}
+
     def find(self, name: str) -> str | list[str]:
         """The path of the image that a file calls `name`, or all that it may be (none, or several).
 
@@ -84,13 +89,14 @@ def resolved(part: Annotations, folder: Path) -> tuple[list[str], list[str], lis
 
 
 def _similar(name: str, images: Folder) -> str:
-    stem = os.path.splitext(re.split(r"[\\/]", name.strip())[-1])[0].lower()
-    for paths in images.by_name.values():
-        for path in paths:
-            if os.path.splitext(os.path.basename(path))[0].lower() == stem:
-                return f"; there is {path}. Rename it, or correct the annotation"
+    if path := images.by_stem.get(_stem(name)):
+        return f"; there is {path}. Rename it, or correct the annotation"
     held = sum(map(len, images.by_name.values()))
     return f" (which holds {held} images). Give their folder with --images" if held else ", which holds no image"
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(re.split(r"[\\/]", name.strip())[-1])[0].lower()
 
 
 def _headers(folder: Path, images: Iterable[str]) -> Iterator[tuple[str, tuple[int, int], int]]:

@@ -64,7 +64,7 @@ def restored(*paths: Path) -> Iterator[None]:
         for path, content in before.items():
             if content is None:
                 path.unlink(missing_ok=True)
-            elif path.read_bytes() != content:
+            elif not path.is_file() or path.read_bytes() != content:
                 path.write_bytes(content)
         raise
 

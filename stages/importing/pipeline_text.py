@@ -6,6 +6,8 @@ import yaml
 
 from stages.system.errors import InputError
 
+_NOT_TEXT = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
+
 
 def with_dataset(text: str, name: str) -> str:
     """The file with the dataset `name` (in data/<name>) and its experiment <name>-quick; what it has stays.
@@ -20,7 +22,8 @@ def with_dataset(text: str, name: str) -> str:
     for section, entries in wanted.items():
         for key, values in entries.items():
             if (before.get(section) or {}).get(key) is None:
-                text = _added(text, section, f"{key}: {{{', '.join(f'{k}: {v}' for k, v in values.items())}}}")
+                pairs = ", ".join(f"{k}: {_scalar(v)}" for k, v in values.items())
+                text = _added(text, section, f"{_scalar(key)}: {{{pairs}}}")
     expected = {**before}
     for section, entries in wanted.items():
         expected[section] = {**entries, **(before.get(section) or {})}
@@ -35,6 +38,12 @@ def with_dataset(text: str, name: str) -> str:
             f"  experiments:\n    {name}-quick: {{dataset: {name}, recipe: quick, init: random}}"
         )
     return text
+
+
+def _scalar(text: str) -> str:
+    """Quoted where YAML would take it for something else than text."""
+    plain = re.fullmatch(r"[A-Za-z][\w./-]*", text) and text.lower() not in _NOT_TEXT
+    return text if plain else f'"{text}"'
 
 
 def _added(text: str, section: str, entry: str) -> str:

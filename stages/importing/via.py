@@ -83,7 +83,11 @@ def _is_entry(entry: object) -> bool:
         return False
     regions = entry.get("regions") or []
     regions = list(regions.values()) if isinstance(regions, dict) else regions
-    return isinstance(regions, list) and all(isinstance(region, dict) for region in regions)
+    return isinstance(regions, list) and all(
+        isinstance(region, dict)
+        and all(isinstance(region.get(f"{of}_attributes", {}), dict) for of in ("shape", "region"))
+        for region in regions
+    )
 
 
 def _square(rect: dict) -> tuple[float, float, float]:
