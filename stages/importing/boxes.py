@@ -27,7 +27,8 @@ def face_boxes(
     given = np.isfinite(boxes[:, 2])
     if choice == "annotation":
         faults = [f"{places[i]}: it has no box, and --boxes annotation needs one" for i in np.flatnonzero(~given)]
-        return (boxes[:, :2], boxes[:, 2]), "of the annotations", faults
+        used = (center, side) if faults else (boxes[:, :2], boxes[:, 2])
+        return used, "of the annotations", faults
     if choice == "landmarks" or not given.any():
         why = "" if choice else ", as the annotations have none"
         return (center, side), f"of the landmarks{why}", []

@@ -172,17 +172,20 @@ def _number_faults(part: Annotations) -> list[str]:
 
 
 def _outside_faults(landmarks, paths, places, sizes, turned) -> list[str]:
-    """Faces most of whose landmarks are outside of their image."""
+    """Faces most of whose landmarks are outside of their image, or one farther than half the image's longer side."""
     faults = []
     for points, path, place in zip(landmarks, paths, places, strict=True):
         if path not in sizes:
             continue
-        known = points[np.isfinite(points).all(1)]
+        known = np.flatnonzero(np.isfinite(points).all(1))
         limit = max(sizes[path]) if turned else np.array(sizes[path])
-        out = ((known < -0.5) | (known > limit)).any(1).mean()
-        if out > 0.5:
-            faults.append(f"{place}: {out:.0%} of its landmarks are outside of its image {path}, which is "
-                          f"{sizes[path][0]}×{sizes[path][1]} px")  # fmt: skip
+        beyond = np.maximum(-points[known], points[known] - limit).max(1)
+        told = f"its image {path}, which is {sizes[path][0]}×{sizes[path][1]} px"
+        if (beyond > 1).mean() > 0.5:
+            faults.append(f"{place}: {(beyond > 1).mean():.0%} of its landmarks are outside of {told}")
+        elif beyond.max() > max(sizes[path]) / 2:
+            k = known[beyond.argmax()]
+            faults.append(f"{place}: landmark {k} is at ({points[k, 0]:g}, {points[k, 1]:g}), far outside of {told}")
     return faults
 
 

@@ -81,8 +81,8 @@ def resolved(part: Annotations, folder: Path) -> tuple[list[str], list[str], lis
     for name, path in paths.items():
         names[path].append(name)
     for path, same in names.items():
-        bare = {name.replace("\\", "/").strip() for name in same}
-        if len(bare) > 1 and not any(a.endswith(f"/{b}") for a in bare for b in bare if a != b):
+        *shorter, longest = sorted({name.replace("\\", "/").strip() for name in same}, key=len)
+        if not all(longest.endswith(f"/{name}") for name in shorter):
             faults.append(f"{folder / path}: images of different names would all be this one: {', '.join(same[:3])}")
     remarks = [f"images found by the end of their names: {len(moved)} ({moved[-1]})"] if moved else []
     return [paths.get(name, "") for name in part.images], remarks, list(reversed(faults))
