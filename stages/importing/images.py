@@ -68,7 +68,10 @@ def resolved(part: Annotations, folder: Path) -> tuple[list[str], list[str], lis
     """The images of the faces as paths within the folder ("" where there is none); remarks; faults."""
     images = Folder(folder)
     paths, faults, moved = {}, [], []
-    for name, place in dict(zip(reversed(part.images), reversed(part.places), strict=True)).items():
+    first: dict[str, str] = {}
+    for name, place in zip(part.images, part.places, strict=True):
+        first.setdefault(name, place)
+    for name, place in first.items():
         match images.find(name):
             case str(path):
                 paths[name] = path
@@ -84,8 +87,8 @@ def resolved(part: Annotations, folder: Path) -> tuple[list[str], list[str], lis
         *shorter, longest = sorted({name.replace("\\", "/").strip() for name in same}, key=len)
         if not all(longest.endswith(f"/{name}") for name in shorter):
             faults.append(f"{folder / path}: images of different names would all be this one: {', '.join(same[:3])}")
-    remarks = [f"images found by the end of their names: {len(moved)} ({moved[-1]})"] if moved else []
-    return [paths.get(name, "") for name in part.images], remarks, list(reversed(faults))
+    remarks = [f"images found by the end of their names: {len(moved)} ({moved[0]})"] if moved else []
+    return [paths.get(name, "") for name in part.images], remarks, faults
 
 
 def _similar(name: str, images: Folder) -> str:
