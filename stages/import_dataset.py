@@ -21,14 +21,11 @@ import os
 import sys
 from pathlib import Path
 
-from stages.config.dataset import DATASET
-from stages.config.experiment import load_dataset
 from stages.config.pipeline import PARAMS, read_pipeline
 from stages.config.reading import parameter_file
-from stages.config.schemes import load_scheme
 from stages.importing import coco, install, pipeline_text, pts_folder, scheme, sheet, via
 from stages.importing.arguments import parse
-from stages.importing.dataset import Imported, Wishes, examine, record
+from stages.importing.dataset import Imported, Wishes, examine, record, require_readable
 from stages.system import errors
 from stages.system.errors import InputError, refuse
 from stages.system.files import atomic, digest
@@ -111,9 +108,7 @@ def write(imported: Imported, arguments, images: Path) -> None:
         for path, text in texts.items():
             with atomic(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-        load_dataset(name, *DATASET)
-        load_scheme(landmarks["scheme"])
-        read_pipeline()
+        require_readable(name)
 
 
 def show(imported: Imported) -> None:

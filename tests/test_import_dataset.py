@@ -427,7 +427,7 @@ def test_a_failure_while_writing_leaves_nothing(place, monkeypatch):
     def fail(*_):
         raise InputError("the disk is full")
 
-    for part in ("load_dataset", "record", "load_scheme"):
+    for part in ("record", "require_readable"):
         with monkeypatch.context() as patch:
             patch.setattr(import_dataset, part, fail)
             assert refused("--coco", file, *IMAGES) == "the disk is full"

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.config.pipeline import PARAMS
-from stages.config.schemes import load_scheme
+from stages.config.dataset import DATASET
+from stages.config.experiment import load_dataset
+from stages.config.pipeline import PARAMS, read_pipeline
+from stages.config.schemes import load_dataset_scheme, load_scheme
 from stages.data.faces import Faces, concatenate
 from stages.data.geometry import in_boxes
 from stages.data.scheme import DatasetScheme, Scheme
@@ -117,7 +119,11 @@ def examine(train: Sequence[Annotations], test: Sequence[Annotations], folder: P
 
 def raise_faults(faults: list[str]) -> None:
     """Raise `InputError` with the faults, if there are any."""
-    refuse(list(dict.fromkeys(faults)), "import", "Nothing was written. Fix these, then run the same command again.")
+    refuse(
+        list(dict.fromkeys(faults)),
+        "the annotations and images",
+        "Nothing was written. Fix these, then run the same command again.",
+    )
 
 
 def dataset_scheme(proposal: scheme.Proposal, name: str) -> DatasetScheme:
@@ -193,6 +199,13 @@ def _with_place(fault: str, places: dict[str, str]) -> str:
     """A fault with the annotation instead of the face's id, where it names one."""
     match = re.match(r"face (.*?): ", fault)
     return f"{places[match[1]]}: {fault[match.end() :]}" if match and match[1] in places else fault
+
+
+def require_readable(name: str) -> None:
+    """Raise `InputError` where the files of params/ that were written are not what the stages can read."""
+    landmarks = load_dataset(name, *DATASET).landmarks
+    load_dataset_scheme(landmarks.scheme, landmarks.normaliser, name)
+    read_pipeline()
 
 
 def record(imported: Imported, files: dict[str, str]) -> str:
