@@ -144,6 +144,9 @@ def main(arguments) -> None:
         arguments.group, arguments.test_share,
     )  # fmt: skip
     imported = examine(*read(arguments), images, wishes)
+    if arguments.pts and arguments.origin is None:
+        imported.remarks.append("pixels are taken to count from 0; if these .pts files count from 1, as most do, give "
+                                "--origin 1")  # fmt: skip
     contact_sheet = Path("data") / f"{arguments.name}-contact-sheet.jpg"
     with install.restored(contact_sheet):
         picture = sheet.draw(

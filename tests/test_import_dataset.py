@@ -375,7 +375,7 @@ def test_via_says_what_is_hidden_and_a_rectangle_is_the_face_s_box(place):
     assert np.delete(faces.side, i) == pytest.approx(np.ptp(x, 1) + 4)
 
 
-def test_a_folder_of_pts_files_is_imported_with_its_subfolders(place):
+def test_a_folder_of_pts_files_is_imported_with_its_subfolders(place, capsys):
     Path("given/pts/one").mkdir(parents=True)
     for image, points in rows():
         shutil.copy(f"given/images/{image}", "given/pts/one")
@@ -385,6 +385,9 @@ def test_a_folder_of_pts_files_is_imported_with_its_subfolders(place):
     given = dict(rows())
     assert all(np.array_equal(faces.landmarks[i], given[Path(name).name]) for i, name in enumerate(faces.image))
     assert load_dataset("mine", "source").source.origin == 1
+    run("--pts", "given/pts", "--replace")
+    assert "if these .pts files count from 1, as most do, give --origin 1" in capsys.readouterr().out
+    assert load_dataset("mine", "source").source.origin == 0
     Path("given/pts/one/train3.pts").write_text("version: 1\nn_points: 1\n{\n1 2\n}\n")
     Path("given/pts/one/train4.png").unlink()
     message = refused("--pts", "given/pts", "--replace")

@@ -27,7 +27,7 @@ def parse(description: str, words: list[str] | None = None) -> argparse.Namespac
     add("--eyes", type=_pair, metavar="36,45", help="the outer corners of the eyes, counted from 0")
     add("--normaliser", choices=["inter_ocular", "inter_pupil", "box_side"], help="what errors are divided by")
     add("--boxes", choices=CHOICES, help="the face boxes; default: the annotations', if they are those of faces")
-    add("--origin", type=_origin, default=0.0, help="what the annotations call the centre of the first pixel: 1 if "
+    add("--origin", type=_origin, help="what the annotations call the centre of the first pixel: 1 if "
         "they count from 1, as most .pts files do; 0.5 if they measure from the image's corner; default 0")  # fmt: skip
     add("--hidden", choices=["none", "negative"], default="none", help="negative: the signs in .pts files say so")
     add("--category", help="the COCO category, where several have key points")
