@@ -27,6 +27,15 @@ from stages.sources.scheme_checks import scheme_findings
 from stages.sources.visibility import with_visibility
 from stages.system.errors import InputError, refuse
 
+# What the checks say of keys of params/datasets, as arguments of the import
+_WORDS = {
+    "set landmarks.normaliser: box_side": "give --normaliser box_side",
+    "set source.pts.hidden: negative (form pts), or write columns visible_<k> (form csv)": (
+        "write v = 0 or 1 (COCO), or give --hidden negative (.pts)"
+    ),
+    "source.group (": "--group (",
+}
+
 
 @dataclass
 class Wishes:
@@ -152,9 +161,9 @@ def _proposal(faces: Faces, part: Annotations, wishes: Wishes) -> scheme.Proposa
     known = load_scheme(wishes.scheme)
     if known.count != count:
         raise InputError(f"scheme {wishes.scheme} has {known.count} landmarks, and the annotations have {count}")
-    normaliser = wishes.normaliser or next(iter(known.normalisers()))
+    choice, remarks = (wishes.normaliser, []) if wishes.normaliser else scheme.best_normaliser(known, shapes)
     mean = scheme.mean_face(shapes, known.flip_pairs)
-    return scheme.Proposal(known, normaliser, part.names, f"of scheme {wishes.scheme}", mean, wishes.scheme)
+    return scheme.Proposal(known, choice, part.names, f"of scheme {wishes.scheme}", mean, wishes.scheme, remarks)
 
 
 def _same_pairs(found: Scheme) -> list[str]:
@@ -196,7 +205,9 @@ def _outside_faults(landmarks, paths, places, sizes, turned) -> list[str]:
 
 
 def _with_place(fault: str, places: dict[str, str]) -> str:
-    """A fault with the annotation instead of the face's id, where it names one."""
+    """A fault of the checks in the words of the import: the annotation, not the face's id; arguments, not keys."""
+    for words, own in _WORDS.items():
+        fault = fault.replace(words, own)
     match = re.match(r"face (.*?): ", fault)
     return f"{places[match[1]]}: {fault[match.end() :]}" if match and match[1] in places else fault
 

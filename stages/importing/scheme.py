@@ -49,17 +49,25 @@ def propose(
     pairs, told, mean = mirror.find_pairs(shapes, names)
     inter_ocular = eyes or _outer_corners(names, pairs, mean)
     inter_pupil = _eye_centres(names)
-    remarks = []
-    for choice, landmarks in (("inter_ocular", inter_ocular), ("inter_pupil", inter_pupil and sum(inter_pupil, []))):
-        absent = np.isnan(shapes[:, landmarks]).any((1, 2)).sum() if landmarks else 0
-        if normaliser is None and landmarks and absent:
-            remarks.append(f"{choice} is not the normaliser: of {absent} faces a landmark of it is not annotated")
-        elif normaliser is None and landmarks:
-            normaliser = choice
     scheme = Scheme(
         count=count, flip_pairs=pairs, groups=groups(names, count), inter_ocular=inter_ocular, inter_pupil=inter_pupil
     )
-    return Proposal(scheme, normaliser or "box_side", list(names), told, mean, remarks=remarks)
+    choice, remarks = (normaliser, []) if normaliser else best_normaliser(scheme, shapes)
+    return Proposal(scheme, choice, list(names), told, mean, remarks=remarks)
+
+
+def best_normaliser(scheme: Scheme, shapes: np.ndarray) -> tuple[str, list[str]]:
+    """The first normaliser of the scheme that every face has, and why others are not it."""
+    remarks = []
+    for name, pair in scheme.normalisers().items():
+        if name == "box_side":
+            continue
+        landmarks = np.concatenate([np.atleast_1d(side) for side in pair])
+        absent = np.isnan(shapes[:, landmarks]).any((1, 2)).sum()
+        if not absent:
+            return name, remarks
+        remarks.append(f"{name} is not the normaliser: of {absent} faces a landmark of it is not annotated")
+    return "box_side", remarks
 
 
 def groups(names: Sequence[str], count: int) -> dict[str, list[int]]:
