@@ -26,11 +26,11 @@ def flip_pair_findings(shapes: np.ndarray, pairs: Sequence[Sequence[int]]) -> tu
     if count < 2 or not n:
         return [], []
     order = flip_order(pairs, count)
-    mean, residual = _symmetric_mean(shapes, order)
+    mean, residual = symmetric_mean(shapes, order)
     if residual <= SYMMETRIC:
         return (_misplaced(mean, order), []) if n >= MANY else ([], [])
-    better = _nearest_pairs(shapes)
-    _, best = _symmetric_mean(shapes, flip_order(better, count))
+    better = nearest_pairs(shapes)
+    _, best = symmetric_mean(shapes, flip_order(better, count))
     if best > min(SYMMETRIC, residual / 3):
         doubt = "flip_pairs cannot be confirmed: the faces are not symmetric under them (profiles, or too few faces)"
         return [], [doubt] if n >= FEW or residual > 2 * SYMMETRIC else []
@@ -38,13 +38,13 @@ def flip_pair_findings(shapes: np.ndarray, pairs: Sequence[Sequence[int]]) -> tu
     fault += f": the mean face of {n} and its mirror image with the pairs swapped are {residual:.0%} apart"
     from_zero = [[i - 1 for i in pair] for pair in pairs]
     possible = min((min(pair) for pair in from_zero), default=-1) >= 0
-    if possible and _symmetric_mean(shapes, flip_order(from_zero, count))[1] <= SYMMETRIC:
+    if possible and symmetric_mean(shapes, flip_order(from_zero, count))[1] <= SYMMETRIC:
         better, fault = from_zero, f"{fault}. Its landmarks are counted from 1, and are to be counted from 0"
     fault += f". By the mean face it is [{', '.join(f'[{a}, {b}]' for a, b in better)}]"
     return ([fault], []) if n >= FEW else ([], [fault])
 
 
-def _symmetric_mean(shapes: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, float]:
+def symmetric_mean(shapes: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, float]:
     """The mean (K,) of the faces most symmetric under `order`, turned upright, and the residual of its own symmetry."""
     residual, _ = _asymmetry(shapes, order)
     few = max(FEW, len(shapes) // 3)
@@ -80,7 +80,7 @@ def _mean(shapes: np.ndarray) -> np.ndarray:
     return x + 1j * y - np.nanmean(x + 1j * y)
 
 
-def _distances(mean: np.ndarray) -> np.ndarray:
+def mirror_distances(mean: np.ndarray) -> np.ndarray:
     """(K, K): how far landmark j, mirrored, is from landmark k."""
     distance = np.abs(mean[:, None] + np.conj(mean[None]))
     return np.where(np.isnan(distance), np.inf, distance)
@@ -88,7 +88,7 @@ def _distances(mean: np.ndarray) -> np.ndarray:
 
 def _misplaced(mean: np.ndarray, order: np.ndarray) -> list[str]:
     """The landmarks of an upright mean face that the mirror lays on another landmark than the one `order` gives."""
-    distance, own = _distances(mean), np.arange(len(mean))
+    distance, own = mirror_distances(mean), np.arange(len(mean))
     given, nearest = distance[own, order], distance.min(1)
     typical = max(np.median(given[np.isfinite(given)]), 0.002)
     wrong = (given - nearest > OFF) & (given > 5 * typical) & (nearest < 3 * typical)
@@ -98,7 +98,7 @@ def _misplaced(mean: np.ndarray, order: np.ndarray) -> list[str]:
     ]
 
 
-def _nearest_pairs(shapes: np.ndarray) -> list[list[int]]:
+def nearest_pairs(shapes: np.ndarray) -> list[list[int]]:
     """The pairs that the mean face suggests: landmarks that the mirror lays on one another.
 
     The faces whose landmarks lie evenly to the left and right suggest the first pairs, which say better which faces are
@@ -108,9 +108,9 @@ def _nearest_pairs(shapes: np.ndarray) -> list[list[int]]:
     uneven = np.abs(np.nanmean(x, 1) - (np.nanmin(x, 1) + np.nanmax(x, 1)) / 2)
     mean, pairs = _mean(shapes[np.argsort(uneven, kind="stable")[: max(FEW, len(x) // 3)]]), []
     for _ in range(5):
-        nearest = _distances(mean).argmin(1)
+        nearest = mirror_distances(mean).argmin(1)
         previous, pairs = pairs, [[k, int(j)] for k, j in enumerate(nearest) if k < j and nearest[j] == k]
         if pairs == previous:
             break
-        mean, _ = _symmetric_mean(shapes, flip_order(pairs, len(mean)))
+        mean, _ = symmetric_mean(shapes, flip_order(pairs, len(mean)))
     return pairs
