@@ -46,7 +46,7 @@ def ced_figures(boards: Mapping[str, Leaderboard]) -> dict[str, Callable[[], Fig
 
 
 def _draw(board: Leaderboard, styles: Mapping[str, tuple[str, str]]) -> Figure:
-    label = {entry.name: f"{mean_error(entry.nme('test').value)}  {entry.name}" for entry in board.entries}
+    label = {entry.name: f"{mean_error(entry.mean_nme('test'))}  {entry.name}" for entry in board.entries}
     return ced_figure(
         {label[entry.name]: curve(entry) for entry in board.entries},
         {label[name]: style for name, style in styles.items()},

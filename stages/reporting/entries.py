@@ -71,6 +71,10 @@ class Entry:
         """Its number of faces; 0 where it was not measured."""
         return self.first.metrics[subset].n if subset in self.first.metrics else 0
 
+    def mean_nme(self, subset: str) -> float | None:
+        """The NME, or its mean over seeds."""
+        return self._over_seeds(subset, lambda entry: entry.nme).value
+
     def nme(self, subset: str) -> Estimate:
         """The NME; of several seeds their mean, with the interval of the faces' means over seeds."""
         estimate = self._over_seeds(subset, lambda entry: entry.nme)

@@ -5,7 +5,8 @@ from stages.reporting.tables import NOTHING
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{",
-    "}": r"\}", "|": r"\textbar{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "}": r"\}", "|": r"\textbar{}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "\N{NO-BREAK SPACE}": "~", "±": r"$\pm$", "∞": r"$\infty$", "–": "--", "−": r"$-$", "↓": r"$\downarrow$",
     "↑": r"$\uparrow$", "Δ": r"$\Delta$", "†": r"\dag{}", "§": r"\S{}",
 }  # fmt: skip

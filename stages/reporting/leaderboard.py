@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from stages.reporting.comparisons import Tests
-from stages.reporting.entries import Entry, Estimate
+from stages.reporting.entries import Entry
 from stages.reporting.published import Published, matching_subset
 from stages.reporting.tables import (
     NOTHING,
@@ -53,20 +53,21 @@ def seeds_of(entry: Entry) -> str:
     return f"seeds {', '.join(map(str, entry.seeds))}" if len(entry.results) > 1 else ""
 
 
-def nme_cell(entry: Entry, subset: str, interval: bool) -> str:
+def nme_cell(entry: Entry, subset: str) -> str:
     """`3.93 ± 0.04 [3.80, 4.07]`, what there is of it."""
     if not entry.n(subset):
         return NOTHING
     estimate = entry.nme(subset)
-    text = spread(mean_error(estimate.value), error(estimate.deviation))
-    if not interval or estimate.interval is None:
-        return text
     whole = mean_error(estimate.value, estimate.interval)
-    return whole if estimate.deviation is None else f"{text} {whole.partition('[')[1]}{whole.partition('[')[2]}"
+    if estimate.deviation is None:
+        return whole
+    value, _, bounds = whole.partition(f"{SPACE}[")
+    return spread(value, error(estimate.deviation)) + (f" [{bounds}" if bounds else "")
 
 
-def at_cell(estimate: Estimate, kind: str) -> str:
-    return spread(at(kind, estimate.value), at(kind, estimate.deviation))
+def nme_alone(entry: Entry, subset: str) -> str:
+    """The NME without what is known of its uncertainty."""
+    return mean_error(entry.mean_nme(subset)) if entry.n(subset) else NOTHING
 
 
 def differing(entries: Sequence[Entry]) -> list[str]:
@@ -107,7 +108,7 @@ def build(entries: Sequence[Entry], tests: Tests, figures: Sequence[Published], 
 
 
 def _value(entry: Entry) -> float:
-    value = entry.nme("test").value
+    value = entry.mean_nme("test")
     return float("inf") if value is None else value
 
 
@@ -118,9 +119,10 @@ def _cell(entry: Entry, column: Column, tests: Tests, times: Times) -> str:
         case "fact":
             return FACTS[key](entry.first)
         case "nme":
-            return nme_cell(entry, key, interval=key == "test")
+            # ± and intervals of the others are below the fold, else the table would be twice as wide
+            return nme_cell(entry, key) if key == "test" else nme_alone(entry, key)
         case "fr" | "auc":
-            return at_cell(entry.at("test", kind, key), kind)
+            return at(kind, entry.at("test", kind, key).value)
         case "difference":
             if entry.name == tests.baseline:
                 return "baseline"

@@ -13,6 +13,7 @@ from stages.reporting.leaderboard import Column, Leaderboard, build, caption, nm
 from stages.reporting.published import SECONDARY, Published, other_faces
 from stages.reporting.tables import (
     NOTHING,
+    SPACE,
     at,
     at_threshold,
     error,
@@ -24,6 +25,7 @@ from stages.reporting.tables import (
 )
 from stages.reporting.times import Times
 
+ONE_LINE = 30  # characters of a variant that are not broken, so that no row is higher than two lines
 INTRODUCTION = """\
 # Results
 
@@ -46,6 +48,8 @@ There are no results yet. `dvc repro` makes the experiments that `params/pipelin
 `dvc repro evaluate@demo-quick report` makes one.
 """
 
+CED = '<img alt="Cumulative error distributions" src="figures/{file}" width="700">\n'  # Markdown has no width
+
 DAMAGED = """\
 ## Results that are not shown
 
@@ -53,8 +57,6 @@ The files of these are damaged or contradict each other. Their figures are in no
 """
 
 METHODS = """\
-## Metrics and methods
-
 - **NME**, normalised mean error: per face the mean distance of its annotated landmarks from the annotation over the
   face's normaliser, then the mean over faces. Figures under different normalisers do not compare. *Inter-ocular* is the
   distance of the outer eye corners, *box side* the side of the square face box.
@@ -137,6 +139,8 @@ def _method(entry: Entry) -> str:
         pages = [f"[{result.training.seed}](pages/{result.name}.md)" for result in entry.results]
         name = f"{entry.name}, seeds {', '.join(pages)}"
     variant = entry.first.provenance.variant
+    if len(variant) <= ONE_LINE:
+        variant = variant.replace(" ", SPACE)
     return f"{name}<br>{variant}" if variant else name
 
 
@@ -197,7 +201,7 @@ def subset_table(entries: Sequence[Entry]) -> str:
                 for kind, threshold in marks:
                     figure = entry.at(name, kind, threshold)
                     cells.append(spread(at(kind, figure.value, figure.interval), at(kind, figure.deviation)))
-                nme = nme_cell(entry, name, interval=True)
+                nme = nme_cell(entry, name)
                 rows.append((name, entry.name, entry.n(name), nme, *cells, error(entry.mean_shape(name))))
     return markdown_table(header, rows, left=2)
 
@@ -221,7 +225,7 @@ def section(content: Section, figures: Sequence[Published], listing: Listing) ->
         " ".join(facts) + "\n",
         main_table(board, listing),
         published_table(board, figures),
-        f"![Cumulative error distributions](figures/{ced_name(board.dataset, board.normaliser)})\n",
+        CED.format(file=ced_name(board.dataset, board.normaliser)),
         folded("Failure rates and AUC of all subsets, with intervals", subset_table(board.entries)),
         comparisons.section(tests, complete=len(tests.compared) == len(entries)),
         folded("Error analysis", error_analysis.table(experiments)),
@@ -248,5 +252,6 @@ def render(
         parts += [DAMAGED, markdown_table(("name", "what is wrong"), rows, left=2)]
     parts += [section(each, figures.get(each.key[0], ()), listing) for each in shown]
     parts += filter(None, [cross_dataset.section(results)])
+    methods = folded("What the figures are and how their intervals are made", METHODS)
     columns = folded("Columns of results.csv", COLUMNS + results_csv.documentation())
-    return "\n".join([*parts, provenance.section(results, times), METHODS, columns])
+    return "\n".join([*parts, provenance.section(results, times), "## Metrics and methods\n", methods, columns])
