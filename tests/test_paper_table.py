@@ -107,11 +107,12 @@ def test_the_same_results_give_the_same_text(twenty, content, monkeypatch):
 
 def compile_latex(folder: Path, table: str) -> None:
     """Raises where pdflatex does."""
-    text = "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + table
+    text = "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n" + table
     (folder / "table.tex").write_text(text + "\\end{document}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
     assert ended.returncode == 0, ended.stdout[-2000:]
+    assert "Overfull \\hbox" not in ended.stdout
     assert (folder / "table.pdf").stat().st_size > 1000
 
 
@@ -127,11 +128,15 @@ def test_the_latex_table_has_the_figures_of_the_page(content):
     assert len(rows) == 21
     assert len({len(row) for row in rows}) == 1
     assert rf"{{l{'r' * (len(rows[0]) - 1)}}}" in text
-    assert rows[0][1] == r"NME~[95~\%]~$\downarrow$"
+    assert rows[0][1] == r"NME~$\downarrow$"
     (row,) = (row for row in rows if row[0] == "demo-quick-05")
     (nme,) = (
         cells["nme", "test"] for entry, cells in zip(demo.entries, demo.cells, strict=True) if entry.name == row[0]
     )
+    assert row[2] == "baseline"
+    assert rows[1][0] == "demo-quick-long (3 seeds)"
+    assert rows[1][2].startswith("$-$")
+    assert "-0." not in text.replace("$-$", "")
     assert row[1] == nme.replace("\N{NO-BREAK SPACE}", "~")
 
 

@@ -1,6 +1,8 @@
 """The table of a section in LaTeX, with the rules of the package booktabs: ours above, published figures below."""
 
-from stages.reporting.leaderboard import Column, Leaderboard, caption, seeds_of
+import re
+
+from stages.reporting.leaderboard import INTERVAL, Column, Leaderboard, caption
 from stages.reporting.tables import NOTHING
 
 SPECIAL = {
@@ -17,6 +19,11 @@ def escape(text: str) -> str:
     return "".join(SPECIAL.get(character, character) for character in text)
 
 
+def _cell(text: str) -> str:
+    """A figure, whose sign is a minus and no hyphen."""
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", escape(text))
+
+
 def _row(cells: list[str]) -> str:
     return f"  {' & '.join(cells)} \\\\"
 
@@ -26,8 +33,8 @@ def table(board: Leaderboard) -> str:
     columns: list[Column] = [column for column in board.heads if any(cells[column] != NOTHING for cells in board.cells)]
     ours = []
     for entry, cells in zip(board.entries, board.cells, strict=True):
-        method = escape(entry.name) + (f" ({escape(seeds_of(entry))})" if len(entry.results) > 1 else "")
-        row = [escape(cells[column]).replace("-", "$-$", cells[column].startswith("-")) for column in columns]
+        method = escape(entry.name) + (f" ({len(entry.results)} seeds)" if len(entry.results) > 1 else "")
+        row = [_cell(cells[column]) for column in columns]
         ours.append(_row([method, *(
             rf"\textbf{{{cell}}}" if board.bold.get(column) == entry.name else cell
             for column, cell in zip(columns, row, strict=True)
@@ -37,6 +44,8 @@ def table(board: Leaderboard) -> str:
         for method, source, cells in board.published
     ]
     title = f"{board.dataset}: {caption(board)}. Brackets: 95 % intervals over faces."
+    if ("difference", "") in columns:
+        title += f" Δ: paired difference to {board.baseline}, whose intervals hold for all rows together."
     if any(len(entry.results) > 1 for entry in board.entries):
         title += " ±: standard deviation over seeds."
     if board.bold:
@@ -47,19 +56,20 @@ def table(board: Leaderboard) -> str:
         title += " †: seen on a results listing only."
     label = f"tab:{board.dataset}-{board.normaliser}".replace("_", "-")
     lines = [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table*}",
         r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"  \caption{{{escape(title)}}}",
-        rf"  \label{{{label}}}",
+        rf"  \label{{{label}}}\smallskip",
+        r"  \resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{% no wider than the page",
         rf"  \begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"  \toprule",
-        _row(["method", *(escape(board.heads[column]) for column in columns)]),
+        _row(["method", *(escape(board.heads[column].replace(INTERVAL, "")) for column in columns)]),
         r"  \midrule",
         *ours,
         *([r"  \midrule", *published] if published else []),
         r"  \bottomrule",
-        r"  \end{tabular}",
+        r"  \end{tabular}}",
         r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"

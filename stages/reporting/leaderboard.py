@@ -25,6 +25,7 @@ from stages.reporting.times import DEVICES, Times
 # A column: ("nme", subset), ("fr", threshold), ("auc", threshold), ("fact", name), ("time", device), ("difference", "")
 # or ("parameters", "")
 Column = tuple[str, str]
+INTERVAL = f"{SPACE}[95{SPACE}%]"  # in the head of a column
 FACTS = {
     "protocol": lambda result: result.provenance.protocol,
     "input px": lambda result: str(result.provenance.input_px),
@@ -46,11 +47,6 @@ class Leaderboard:
     bold: dict[Column, str]
     baseline: str
     published: Sequence[tuple[str, str, dict[Column, str]]] = field(default_factory=tuple)
-
-
-def seeds_of(entry: Entry) -> str:
-    """`seeds 1, 2`; empty for a single one."""
-    return f"seeds {', '.join(map(str, entry.seeds))}" if len(entry.results) > 1 else ""
 
 
 def nme_cell(entry: Entry, subset: str) -> str:
@@ -86,9 +82,9 @@ def build(entries: Sequence[Entry], tests: Tests, figures: Sequence[Published], 
     entries = sorted(entries, key=lambda entry: (_value(entry), entry.name))
     marks = thresholds(entry.first.metrics["test"] for entry in entries)
     heads: dict[Column, str] = {("fact", name): name for name in differing(entries)}
-    heads["nme", "test"] = f"NME{SPACE}[95{SPACE}%]{SPACE}↓"
+    heads["nme", "test"] = f"NME{INTERVAL}{SPACE}↓"
     if tests.to_baseline:
-        heads["difference", ""] = f"Δ{SPACE}NME{SPACE}[95{SPACE}%]"
+        heads["difference", ""] = f"Δ{SPACE}NME{INTERVAL}"
     heads |= {("nme", subset): subset for subset in subsets_of(entries)}
     heads |= {("fr", t): f"{at_threshold('fr', t)}{SPACE}↓" for t in marks}
     heads |= {("auc", t): f"{at_threshold('auc', t)}{SPACE}↑" for t in marks}
