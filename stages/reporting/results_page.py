@@ -9,7 +9,7 @@ from stages.metrics.remarks import remarks
 from stages.metrics.results import Result
 from stages.reporting import comparisons, cross_dataset, error_analysis, provenance, results_csv
 from stages.reporting.entries import Entry, Listing, baseline, group
-from stages.reporting.leaderboard import Column, Leaderboard, build, caption, nme_cell, subsets_of
+from stages.reporting.leaderboard import INTERVAL, Column, Leaderboard, build, caption, nme_cell, subsets_of
 from stages.reporting.published import SECONDARY, Published, other_faces
 from stages.reporting.tables import (
     NOTHING,
@@ -188,22 +188,29 @@ def published_table(board: Leaderboard, figures: Sequence[Published]) -> str:
     return f"Published figures on the same faces:\n\n{table}" + (f"\n{SECONDARY}" if secondary else "")
 
 
-def subset_table(entries: Sequence[Entry]) -> str:
-    """Every subset of every row of a section, sorted by subset."""
+def subset_tables(entries: Sequence[Entry]) -> str:
+    """A table for every subset, of every row of a section."""
     columns = thresholds(entry for row in entries for entry in row.first.metrics.values())
     marks = [(kind, threshold) for kind in ("fr", "auc") for threshold in columns]
-    header = ("subset", "method", "n", "NME [95 %]", *(f"{at_threshold(*key)} [95 %]" for key in marks), "mean shape")
-    rows = []
-    for name in ("test", *subsets_of(entries)):
-        for entry in entries:
-            if name in entry.first.metrics:
-                cells = []
-                for kind, threshold in marks:
-                    figure = entry.at(name, kind, threshold)
-                    cells.append(spread(at(kind, figure.value, figure.interval), at(kind, figure.deviation)))
-                nme = nme_cell(entry, name)
-                rows.append((name, entry.name, entry.n(name), nme, *cells, error(entry.mean_shape(name))))
-    return markdown_table(header, rows, left=2)
+    header = ("method", *(f"{name}{INTERVAL}" for name in ("NME", *(at_threshold(*key) for key in marks))))
+    parts = []
+    for subset in ("test", *subsets_of(entries)):
+        members = [entry for entry in entries if subset in entry.first.metrics]
+        counts, mean_shapes = (
+            " or ".join(dict.fromkeys(values))
+            for values in zip(
+                *((str(entry.n(subset)), error(entry.mean_shape(subset))) for entry in members), strict=True
+            )
+        )
+        rows = []
+        for entry in members:
+            cells = []
+            for kind, threshold in marks:
+                figure = entry.at(subset, kind, threshold)
+                cells.append(spread(at(kind, figure.value, figure.interval), at(kind, figure.deviation)))
+            rows.append((entry.name, nme_cell(entry, subset), *cells))
+        parts.append(f"#### {subset}: {counts} faces, mean shape {mean_shapes}\n\n{markdown_table(header, rows)}")
+    return "\n".join(parts)
 
 
 def section(content: Section, figures: Sequence[Published], listing: Listing) -> str:
@@ -226,7 +233,7 @@ def section(content: Section, figures: Sequence[Published], listing: Listing) ->
         main_table(board, listing),
         published_table(board, figures),
         CED.format(file=ced_name(board.dataset, board.normaliser)),
-        folded("Failure rates and AUC of all subsets, with intervals", subset_table(board.entries)),
+        folded("Failure rates and AUC of all subsets, with intervals", subset_tables(board.entries)),
         comparisons.section(tests, complete=len(tests.compared) == len(entries)),
         folded("Error analysis", error_analysis.table(experiments)),
     ]
