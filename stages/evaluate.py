@@ -73,7 +73,8 @@ def origin(experiment: Experiment, identity: Identity, evaluation: Evaluation, r
     return {
         "name": experiment.name, "kind": experiment.kind, "experiment": experiment.model_name,
         "dataset": experiment.dataset, "trained_on": experiment.trained_on, "recipe": experiment.recipe_name,
-        "init": experiment.init, "entry": experiment.entry, "set": experiment.changes, "protocol": made.protocol,
+        "init": experiment.init, "entry": experiment.entry, "set": experiment.changes,
+        "parameters": experiment.parameters["recipe"], "protocol": made.protocol,
         "normaliser": evaluation.scheme.normaliser,
         "landmarks": made.landmarks, "landmark_count": evaluation.scheme.count,
         "run": run, "fingerprint": identity.fingerprint, "series": provenance.series_key(experiment, identity),
@@ -124,8 +125,8 @@ def main(name: str) -> None:
         (log_evaluation if experiment.kind == "experiment" else log_cross_dataset)(run, experiment)
     whole = metrics["test"]
     mean_shape = whole.get("nme_mean_shape")
-    baseline_nme = "" if mean_shape is None else f", the mean shape's {mean_shape:.3f} %"
-    nme = "not finite" if whole["nme"] is None else f"{whole['nme']:.3f} %"
+    baseline_nme = "" if mean_shape is None else f", the mean shape's {mean_shape:.2f} %"
+    nme = "not finite" if whole["nme"] is None else f"{whole['nme']:.2f} %"
     print(
         f"{name}: test NME {nme} of {scheme.normaliser} on {whole['n']} faces by {len(predictions.made.landmarks)} of "
         f"{scheme.count} landmarks{baseline_nme}; MLflow run {run.name}"

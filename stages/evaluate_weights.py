@@ -34,7 +34,7 @@ from stages.model.device import device
 from stages.model.hrnet import HRNet
 from stages.predictions.table import Made, Predictions, write_predictions
 from stages.reporting.published import Measured, comparison_table, published
-from stages.reporting.tables import at_threshold, markdown_table, number
+from stages.reporting.tables import at, at_threshold, markdown_table, nme
 from stages.sources import checks, readers
 from stages.sources.images.checksums import image_checksums
 from stages.sources.images.reading import read_image
@@ -171,10 +171,13 @@ def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -
     write_json(out / "metrics.json", metrics)
 
     print(f"{weights} on {dataset.about.title}, protocol {protocol}; percent, normaliser {scheme.normaliser}\n")
-    figures = {"nme": "NME"} | {f"{kind}_{t:.2f}": at_threshold(kind, t) for kind in ("fr", "auc") for t in thresholds}
-    rows = [(subset, entry["n"], *(number(entry[key], 2) for key in figures)) for subset, entry in metrics.items()]
-    print(markdown_table(("subset", "n", *figures.values()), rows))
     typed = TypeAdapter(dict[str, Metrics]).validate_python(metrics)
+    marks = [(kind, f"{t:.2f}") for kind in ("fr", "auc") for t in thresholds]
+    rows = [
+        (subset, entry.n, nme(entry), *(at(kind, getattr(entry.at[t], kind)) for kind, t in marks))
+        for subset, entry in typed.items()
+    ]
+    print(markdown_table(("subset", "n", "NME [95 %]", *(at_threshold(*mark) for mark in marks)), rows))
     counts = {"test": dataset.source.counts.test, **dataset.source.counts.subsets}
     measured = Measured(weights.name, "here", typed, counts)
     print(comparison_table([measured], published(name), scheme.normaliser))

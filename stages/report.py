@@ -1,27 +1,35 @@
-"""Render the results page, the experiments' pages and their figures, or compare two experiments.
+"""Render the results page, the experiments' pages and their figures; print a table for a paper; compare experiments.
 
     python -m stages.report
+    python -m stages.report --latex wflw
     python -m stages.report compare wflw-paper wflw-modern
 
 The first, which DVC runs, reads reports/experiments/*/ (all that have results, listed in the pipeline or not) and
-writes reports/results.md, reports/pages/ and reports/figures/; damaged results are marked there and on the terminal.
-The second prints how two experiments differ on the same faces.
+writes reports/results.md, results.csv, pages/ and figures/; damaged results are marked there and on the terminal. The
+second prints the table of a dataset, or of all, in LaTeX. The third prints how two experiments, or two entries of
+params/pipeline.yaml with several seeds, differ on the same faces.
 """
 
 import argparse
 import sys
-from itertools import groupby
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from stages.config.pipeline import read_pipeline
 from stages.metrics import consistency
 from stages.metrics.paired_tests import compare
 from stages.metrics.results import REMEDY, Result, read_all, read_results
-from stages.reporting import comparisons, experiment_page, results_page
+from stages.reporting import comparisons, experiment_page, latex, results_csv, results_page
+from stages.reporting.ced_figures import ced_figures
+from stages.reporting.entries import Entry, Listing, group
 from stages.reporting.experiment_figures import experiment_figures
-from stages.reporting.figures import ced_figure, encode, experiment_styles
-from stages.reporting.published import published
-from stages.reporting.tables import normaliser_name, thresholds
-from stages.reporting.times import read_times
+from stages.reporting.figures import encode
+from stages.reporting.published import Published, published
+from stages.reporting.results_page import Section, ced_name, section_key
+from stages.reporting.times import Times, read_times
 from stages.system import errors
 from stages.system.errors import InputError
 from stages.system.files import atomic, atomic_folder
@@ -30,75 +38,135 @@ from stages.tracking.results import log_missing
 REPORTS = Path("reports")
 
 
-def ced_figures(results: list[Result]) -> dict[str, bytes]:
-    """The CED figures by file name, one for every dataset and normaliser."""
-    experiments = [result for result in results if result.is_experiment]
-    style = experiment_styles({experiment.name: experiment.provenance.training_recipe for experiment in experiments})
-    figures = {}
-    for (dataset, normaliser), members in groupby(
-        sorted(experiments, key=results_page.section_key), results_page.section_key
-    ):
-        members = list(members)
-        curves = {experiment.name: experiment.ced["test"] for experiment in members}
-        figure = ced_figure(
-            curves, style, title=f"{dataset}, test", normaliser=normaliser_name(normaliser),
-            limit=100 * float(max(thresholds(experiment.metrics["test"] for experiment in members))),
-        )  # fmt: skip
-        figures[results_page.ced_name(dataset, normaliser)] = encode(figure)
-    return figures
+@dataclass(frozen=True)
+class Content:
+    """What is reported. damaged: by name the faults of results that are not shown; sections: one for every dataset and
+    normaliser."""
+
+    results: list[Result]
+    damaged: dict[str, list[str]]
+    sections: list[Section]
+    listing: Listing
+    published: dict[str, list[Published]]
+    times: Times
 
 
-def compare_experiments(first: str, second: str) -> str:
-    """How two experiments differ on the same faces. Raises `InputError` where the faces are not the same."""
-    results = {result.name: result for result in read_results(REPORTS / "experiments")}
-    unknown = [f"{name}: no such experiment" for name in (first, second) if name not in results]
-    errors.refuse(unknown, str(REPORTS / "experiments"), f"There are results of: {', '.join(results) or 'none'}.")
-    one, other = results[first], results[second]
-    if results_page.section_key(one) != results_page.section_key(other):
-        raise InputError(
-            f"{first} is measured on {' by '.join(results_page.section_key(one))}, {second} on "
-            f"{' by '.join(results_page.section_key(other))}: their figures do not compare."
-        )
-    if one.provenance.landmarks != other.provenance.landmarks:
-        raise InputError(f"{first} and {second} are measured by different landmarks: their figures do not compare.")
-    faces = other.faces.aligned_to(one.faces, f"the faces of {second} beside those of {first}")
-    table = comparisons.pair_table(first, second, compare(one.faces.nme, faces.nme, one.faces.rows()))
-    return f"A = {first}, B = {second}; NME in percent of {one.provenance.normaliser}\n\n{table}\n{comparisons.LEGEND}"
-
-
-def main() -> list[str]:
-    """Returns the names of damaged results, which are marked and keep no other from the page."""
+def read() -> Content:
+    """All results, with the comparisons of their experiments. Raises `InputError` for wrong parameters."""
     results, damaged = read_all(REPORTS / "experiments")
     damaged |= {result.name: faults for result in results if (faults := list(consistency.result_faults(result)))}
     results = [result for result in results if result.name not in damaged]
     others = {dataset: published(dataset) for dataset in {result.provenance.dataset for result in results}}
-    text = results_page.render(results, others, read_times(REPORTS / "benchmarks.json"), damaged)
-    figures = ced_figures(results)
-    pages = {f"{name}.md": experiment_page.damaged(name, faults).encode() for name, faults in damaged.items()}
-    for result in results:
-        drawn = experiment_figures(result)
-        figures |= {f"{result.name}/{name}.png": encode(figure) for name, figure in drawn.items()}
-        pages[f"{result.name}.md"] = experiment_page.render(result, drawn).encode()
-    for name, files in (("figures", figures), ("pages", pages)):
+    pipeline, times = read_pipeline(), read_times(REPORTS / "benchmarks.json")
+    entries = list(dict.fromkeys(experiment.entry for experiment in pipeline.experiments.values()))
+    listing = Listing(pipeline.experiments, entries, pipeline.baselines)
+    sections = results_page.sections(results, others, listing, times)
+    return Content(results, damaged, sections, listing, others, times)
+
+
+def texts(content: Content) -> dict[str, str]:
+    """The files of text by name, under reports/."""
+    page = results_page.render(
+        content.results, content.sections, content.published, content.times, content.damaged, content.listing
+    )
+    files = {"results.md": page, "results.csv": results_csv.table(content.results)}
+    for name, faults in content.damaged.items():
+        files[f"pages/{name}.md"] = experiment_page.damaged(name, faults)
+    for result in content.results:
+        files[f"pages/{result.name}.md"] = experiment_page.render(result, experiment_figures(result))
+    return files
+
+
+def figures(content: Content) -> dict[str, Callable[[], Figure]]:
+    """What draws the figures, by file name, under reports/figures/."""
+    boards = {ced_name(*section.key): section.board for section in content.sections}
+    files = ced_figures(boards)
+    for result in content.results:
+        files |= {f"{result.name}/{name}.png": draw for name, draw in experiment_figures(result).items()}
+    return files
+
+
+def _entry(name: str, results: list[Result]) -> Entry:
+    """The experiment, or the entry of the pipeline with all of its seeds."""
+    alone = [result for result in results if result.name == name]
+    if alone:
+        return Entry(name, tuple(alone))
+    rows = group([result for result in results if result.is_experiment and result.provenance.entry == name])
+    if len(rows) > 1:
+        raise InputError(
+            f"{name}: {', '.join(row.first.name for row in rows)} differ in more than their seed, such as in the code "
+            f"that made them. Make them again with `dvc repro`, or compare one of them."
+        )
+    return rows[0]
+
+
+def compare_experiments(first: str, second: str) -> str:
+    """How two experiments differ on the same faces. Raises `InputError` where the faces are not the same."""
+    results = read_results(REPORTS / "experiments")
+    known = dict.fromkeys([result.name for result in results])
+    known |= dict.fromkeys([result.provenance.entry for result in results if result.provenance.entry])
+    unknown = [f"{name}: no such experiment" for name in (first, second) if name not in known]
+    errors.refuse(unknown, str(REPORTS / "experiments"), f"There are results of: {', '.join(known) or 'none'}.")
+    rows = [_entry(name, results) for name in (first, second)]
+    one, other = (row.first for row in rows)
+    if section_key(one) != section_key(other):
+        raise InputError(
+            f"{first} is measured on {' by '.join(section_key(one))}, {second} on "
+            f"{' by '.join(section_key(other))}: their figures do not compare."
+        )
+    if one.provenance.landmarks != other.provenance.landmarks:
+        raise InputError(f"{first} and {second} are measured by different landmarks: their figures do not compare.")
+    faces = rows[1].faces.aligned_to(rows[0].faces, f"the faces of {second} beside those of {first}")
+    table = comparisons.pair_table(first, second, compare(rows[0].faces.nme, faces.nme, faces.rows()))
+    names = [
+        f"{letter} = {row.name}" + (f" (mean over seeds {', '.join(map(str, row.seeds))})" if row.results[1:] else "")
+        for letter, row in zip("AB", rows, strict=True)
+    ]
+    return f"{', '.join(names)}; NME in percent of {one.provenance.normaliser}\n\n{table}\n{comparisons.LEGEND}"
+
+
+def latex_tables(dataset: str | None) -> str:
+    """The table of every section of the dataset, or of all. Raises `InputError` where it has no results."""
+    content = read()
+    chosen = [section for section in content.sections if dataset in (None, section.key[0])]
+    known = ", ".join(dict.fromkeys(section.key[0] for section in content.sections))
+    unknown = [] if chosen else [f"{dataset or 'any dataset'}: no results"]
+    errors.refuse(unknown, str(REPORTS / "experiments"), f"There are results on: {known or 'none'}.")
+    return "\n".join(latex.table(section.board) for section in chosen)
+
+
+def main() -> list[str]:
+    """Returns the names of damaged results, which are marked and keep no other from the page."""
+    content = read()
+    files = texts(content)
+    drawn = {f"figures/{name}": encode(draw()) for name, draw in figures(content).items()}
+    for name in ("figures", "pages"):
         with atomic_folder(REPORTS / name) as folder:
-            for file, content in files.items():
-                (folder / file).parent.mkdir(exist_ok=True)
-                (folder / file).write_bytes(content)
-    with atomic(REPORTS / "results.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"{REPORTS / 'results.md'}: {len(results)} page{'' if len(results) == 1 else 's'} in {REPORTS / 'pages'}")
-    for name, faults in sorted(damaged.items()):
+            for file, written in (drawn | {file: text.encode() for file, text in files.items()}).items():
+                if file.startswith(f"{name}/"):
+                    path = folder / file.partition("/")[2]
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_bytes(written)
+    for file in ("results.csv", "results.md"):
+        with atomic(REPORTS / file) as temporary:
+            temporary.write_bytes(files[file].encode())
+    number = len(content.results)
+    print(f"{REPORTS / 'results.md'}: {number} page{'' if number == 1 else 's'} in {REPORTS / 'pages'}")
+    for name, faults in sorted(content.damaged.items()):
         listed = "\n".join(f"  - {fault}" for fault in faults)
         print(f"warning: {name} is damaged or contradicts itself, so it is not shown:\n{listed}", file=sys.stderr)
-    if damaged:
+    if content.damaged:
         print(REMEDY, file=sys.stderr)
-    return sorted(damaged)
+    return sorted(content.damaged)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--latex", metavar="DATASET", nargs="?", const="", help="print the table of a dataset, or of all, in LaTeX"
+    )
     commands = parser.add_subparsers(dest="command")
-    two = commands.add_parser("compare", help="print the paired comparison of two experiments")
+    two = commands.add_parser("compare", help="print the paired comparison of two experiments, or entries with seeds")
     two.add_argument("first", metavar="EXP_A")
     two.add_argument("second", metavar="EXP_B")
     given = parser.parse_args()
@@ -106,6 +174,8 @@ if __name__ == "__main__":
     def run() -> None:
         if given.command == "compare":
             print(compare_experiments(given.first, given.second))
+        elif given.latex is not None:
+            print(latex_tables(given.latex or None))
         else:
             damaged = main()
             log_missing(damaged)  # the pages, in the MLflow runs of the experiments

@@ -162,7 +162,7 @@ def test_an_inconsistent_experiment_keeps_no_other_from_the_page(folder, tmp_pat
     assert len(shown) == 1  # marked, and in no other table and no comparison
     assert shown[0].startswith("| [demo-quick](pages/demo-quick.md)")
     assert "blur: nme: is 4.2000, and the CED's mean" in shown[0]
-    assert "### Paired comparison" not in text.read_text()
+    assert "Paired comparisons: " not in text.read_text()
     assert "blur: nme: is 4.2000" in page.read_text()
     assert "dvc repro --force" in page.read_text()
     assert (Path("reports/pages") / "demo-other.md").read_text().startswith("# demo-other\n\nDataset demo")

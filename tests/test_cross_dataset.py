@@ -107,11 +107,11 @@ def test_the_matrix_has_both_directions_and_the_dataset_s_own_model_by_the_same_
     apart = np.hypot(*(truth[:, 0] - truth[:, 2]).T)
     nme = 100 * (np.hypot(*np.moveaxis(points - truth, -1, 0))[:, :3].mean(1) / apart).mean()
     own = row(matrix, "other-tiny", "other")
-    assert float(own[column].strip("*")) == pytest.approx(nme, abs=0.06)  # shown with the digits of its interval
+    assert float(own[column].strip("*")) == pytest.approx(nme, abs=0.006)
     there = results(evaluated, "there")["test"]["nme"]
-    assert float(row(matrix, "toy-tiny", "toy")[column].split()[0]) == pytest.approx(there, abs=0.06)
+    assert float(row(matrix, "toy-tiny", "toy")[column].split()[0]) == pytest.approx(there, abs=0.006)
     mean_shape = results(evaluated, "there")["test"]["nme_mean_shape"]
-    assert row(matrix, "mean-shape baseline")[column] == f"{mean_shape:.1f}"
+    assert row(matrix, "mean-shape baseline")[column] == f"{mean_shape:.2f}"
 
 
 def test_a_dataset_with_test_faces_only_is_measured_without_a_mean_shape_baseline(evaluated):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from scipy.stats import rankdata
+from test_report import of_method, render
 
 from stages import evaluate, report
 from stages.config.experiment import load_experiment
@@ -404,7 +405,7 @@ def test_the_page_of_an_experiment_shows_the_analysis_of_its_predictions(root):
     folder, pages = root / "reports/experiments/demo-quick", root / "reports/pages"
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (pages / "demo-quick.md").read_text())
     assert {Path(link).stem for link in links} == {
-        "landmarks", "conditions", "calibration", "robustness", "training", "faces", "failures"
+        "landmarks", "numbers", "conditions", "calibration", "robustness", "training", "faces", "failures"
     }  # fmt: skip
     assert all((pages / link).is_file() for link in links)
     assert {file.name for file in (root / "data/galleries/demo-quick").iterdir()} == {
@@ -433,7 +434,7 @@ def test_a_face_without_a_prediction_is_listed(root):
     nme = prepare(root, missing=7)
     assert np.isinf(nme[7])
     evaluate.main("demo-quick")
-    report.main()
+    render(root)
     text = (root / "reports/pages/demo-quick.md").read_text()
     assert "1 face has no prediction and counts as a failure: f7." in text
     content = json.loads((root / "reports/experiments/demo-quick/details.json").read_text())
@@ -443,7 +444,7 @@ def test_a_face_without_a_prediction_is_listed(root):
 def test_the_page_says_what_is_not_annotated(root):
     nme = prepare(root, faces=with_holes(some_faces()))
     evaluate.main("demo-quick")
-    assert report.main() == []
+    assert "Results that are not shown" not in render(root)
     metrics = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())
     assert metrics["test"]["nme"] == pytest.approx(nme.mean(), rel=1e-9)
     text = (root / "reports/pages/demo-quick.md").read_text()
@@ -457,7 +458,7 @@ def test_the_page_is_silent_where_everything_is_annotated(root):
     faces = some_faces()
     prepare(root, faces=replace(faces, visible=np.ones((40, 5), bool)))
     evaluate.main("demo-quick")
-    report.main()
+    render(root)
     text = (root / "reports/pages/demo-quick.md").read_text()
     assert "not annotated" not in text
     assert "Every face has the same number of landmarks" in text
@@ -473,7 +474,7 @@ def test_figures_are_given_at_the_dataset_s_own_thresholds(root):
         evaluate.main("demo-quick")
     file.write_text(file.read_text().replace("0.125]", "0.2]"))
     evaluate.main("demo-quick")
-    report.main()
+    render(root)
     entry = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())["test"]
     assert {key for key in entry if key.startswith(("fr", "auc"))} == {
         f"{kind}_{t}{end}" for kind in ("fr", "auc") for t in ("0.07", "0.20") for end in ("", "_ci95")
@@ -481,23 +482,26 @@ def test_figures_are_given_at_the_dataset_s_own_thresholds(root):
     assert entry["fr_0.07"] == pytest.approx(100 * (nme > 7).mean())
     assert entry["auc_0.20"] == pytest.approx(100 * np.clip(1 - nme / 20, 0, 1).mean())
     for page in ("results.md", "pages/demo-quick.md"):
-        (header, *_) = re.findall(r"\|[^\n]*FR@7 [^\n]*", (root / "reports" / page).read_text())
+        (header, *_) = re.findall(
+            r"\| (?:method|subset)[^\n]*FR@7\b(?! \[)[^\n]*", (root / "reports" / page).read_text()
+        )
         assert re.findall(r"(?:FR|AUC)@\d+", header) == ["FR@7", "FR@20", "AUC@7", "AUC@20"]
 
 
 def test_a_model_that_learned_nothing_is_said_to_be_worse_than_the_mean_shape(root, capsys):
     prepare(root, worse=20)
     evaluate.main("demo-quick")
-    report.main()
+    render(root)
     test = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())["test"]
-    words = f"worse than the mean-shape baseline ({test['nme']:.1f} % against {test['nme_mean_shape']:.1f} %)"
+    words = f"worse than the mean-shape baseline ({test['nme']:.2f} % against {test['nme_mean_shape']:.2f} %)"
     assert (
         f"warning: demo-quick: {words}: it has learned nothing that helps. Usual causes: too few"
         in capsys.readouterr().err
     )
     assert f"**Note**: {words}" in (root / "reports/pages/demo-quick.md").read_text()
-    (line,) = (line for line in (root / "reports/results.md").read_text().splitlines() if words in line)
-    assert line.startswith("| demo-quick ")
+    text = (root / "reports/results.md").read_text()
+    assert f"</sup> W{words[1:]}" in text
+    assert "<sup>a</sup>" in of_method(text, "demo-quick")["method"]
 
 
 @pytest.mark.parametrize(("seen", "recorded"), [(0, True), (7, True), (7, False)])
@@ -506,7 +510,7 @@ def test_test_faces_of_training_images_are_counted_and_said(root, capsys, seen, 
     if not recorded:
         (root / "data/training/demo-quick/images.txt").unlink()
     evaluate.main("demo-quick")
-    report.main()
+    render(root)
     made = json.loads((root / "reports/experiments/demo-quick/provenance.json").read_text())
     assert made["seen_in_training"] == (seen if recorded else None)
     words = "7 of 40 test faces are of images that the model was trained on: optimistic"

@@ -78,7 +78,7 @@ def test_an_experiment_is_compared_with_the_mean_shape_baseline_and_with_another
     assert len(outputs_of(first, "image/png")) == len(outputs_of(second, "image/png")) == 3
     table = "".join(outputs_of(first, "text/markdown"))
     assert "B better on" in table
-    assert "100 %" in table, "the mean shape is better than a model that has hardly begun to learn"
+    assert "100\N{NO-BREAK SPACE}%" in table, "the mean shape is better than a model that has hardly begun to learn"
     assert "demo-slow" not in "".join(outputs_of(first, "text/plain"))
     differing = next(text for text in outputs_of(second, "text/plain") if "train.lr" in text)
     assert "train.epochs" in differing

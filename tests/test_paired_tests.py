@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
-from test_report import leave, render
+from test_report import leave, render, row
 
 from stages import report
 from stages.metrics.intervals import MINIMUM_FACES
@@ -98,7 +98,7 @@ def test_a_pair_that_differs_in_two_faces_has_no_verdict_and_spoils_no_other():
     assert (pairs["a", "b"].p, pairs["a", "b"].ci95) == (1, None)
     assert comparisons.verdict(pairs["a", "b"], "a", "b") == "not significant"
     assert comparisons.verdict(pairs["a", "c"], "a", "c") == "a is better"
-    assert "+0.1 |" in comparisons.pair_table("a", "b", {"test": pairs["a", "b"]})
+    assert "+0.05 |" in comparisons.pair_table("a", "b", {"test": pairs["a", "b"]})
 
 
 def test_a_small_difference_is_significant_by_pairs_of_faces():
@@ -215,22 +215,18 @@ def two(root) -> Path:
     return root
 
 
-def cells(text: str, name: str) -> list[str]:
-    line = next(line for line in text.splitlines() if line.startswith(f"| {name} "))
-    return [cell.strip() for cell in line.strip().strip("|").split(" | ")]
-
-
 def test_two_experiments_are_compared_by_their_faces(two):
     text = report.compare_experiments("demo-a", "demo-b")
     expected = ["140", "8.47", "7.97", "-0.50 [-0.50, -0.50]", "< 0.001", "100 %", "demo-b is better"]
-    assert cells(text, "test") == ["test", *expected]
-    assert cells(text, "profile") == ["profile", "15", "5.3", "4.8", "-0.5", "–", "100 %", "too few faces"]
+    assert row(text, "test") == ["test", *expected]
+    assert row(text, "profile") == ["profile", "15", "5.35", "4.85", "-0.50", "–", "100 %", "too few faces"]
     page = render(two)
-    section = page[page.index("### Paired comparison") :]
-    assert cells(section, "demo-a") == ["demo-a", "demo-b", *expected]
-    folded = section[section.index("By subset: A = demo-a, B = demo-b") : section.index("</details>")]
-    assert cells(folded, "blur")[-1] == "demo-b is better"
-    assert "| test " not in folded  # it is of the other family
+    section = page[page.index("Paired comparisons: ") :]
+    section = section[: section.index("</details>")]
+    assert row(section, "demo-a", "demo-b") == ["demo-a", "demo-b", *expected]
+    assert row(section, "B", "blur (n 135)") == ["B", "blur (n 135)", "profile (n 15)"]
+    assert row(section, "demo-b") == ["demo-b", "-0.50 [-0.50, -0.50]", "-0.50"]
+    assert "Every two" not in section  # there is one pair
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,16 @@ from conftest import ROOT
 from matplotlib.image import imread
 
 from stages import report
+from stages.metrics.paired_tests import compare
 from stages.metrics.per_face import FaceErrors
 from stages.metrics.per_face import table as face_table
 from stages.metrics.results import read_results
 from stages.metrics.schema import Metrics
 from stages.metrics.summary import ced, summarise
-from stages.reporting import gallery, published, results_page
+from stages.reporting import ced_figures, gallery, published
 from stages.reporting.experiment_figures import landmark_figure
 from stages.reporting.figures import ced_figure, encode, styles, training_curve
-from stages.reporting.tables import decimals, failure_rate, markdown_table, nme
-from stages.reporting.times import Times
+from stages.reporting.tables import auc, failure_rate, folded, markdown_table, nme
 from stages.system.errors import InputError
 
 BENCHMARKS = {
@@ -69,6 +70,21 @@ def some_details(n: int, landmarks: int, subsets: list[str]) -> dict:
     }  # fmt: skip
 
 
+@cache
+def summary(errors: bytes, thresholds: tuple[float, ...]) -> dict:
+    """A subset's entry of metrics.json; cached, since many tests have the same errors."""
+    return summarise(np.frombuffer(errors), 1, thresholds) | {"nme_mean_shape": 12.34}
+
+
+def list_in_pipeline(root: Path, *entries: str, baseline: Sequence[str] = ()) -> None:
+    """params/pipeline.yaml with these experiments; the others are results that `make repro` does not make."""
+    (root / "params").mkdir(exist_ok=True)
+    experiments = {name: {"dataset": name.partition("-")[0], "recipe": "quick"} for name in entries}
+    named = {experiment["dataset"]: {"source": "data/any"} for experiment in experiments.values()}
+    content = {"datasets": named, "experiments": experiments, "baseline": list(baseline)}
+    (root / "params/pipeline.yaml").write_text(json.dumps(content))  # JSON is YAML too
+
+
 def leave(
     root: Path,
     name: str,
@@ -85,11 +101,13 @@ def leave(
     """
     folder = root / "reports/experiments" / name
     (folder / "pictures").mkdir(parents=True)
+    if not (root / "params/pipeline.yaml").exists():
+        list_in_pipeline(root)
     rng = np.random.default_rng(len(name))
     if errors is None:
         test = rng.lognormal(-3.2, 0.5, max(faces.values()))
         errors = {subset: test[:n] for subset, n in faces.items()}
-    metrics = {subset: summarise(e, 1, thresholds) | {"nme_mean_shape": 12.34} for subset, e in errors.items()}
+    metrics = {subset: summary(np.asarray(e, float).tobytes(), tuple(thresholds)) for subset, e in errors.items()}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     steps = [pd.DataFrame({"subset": s, "nme": 100 * ced(e)[0], "share": ced(e)[1]}) for s, e in errors.items()]
     pd.concat(steps).to_csv(folder / "ced.csv", index=False)
@@ -125,24 +143,48 @@ def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/benchmarks.json").write_text(json.dumps(BENCHMARKS))
+    list_in_pipeline(tmp_path)
     return tmp_path
 
 
 def render(root: Path) -> str:
-    report.main()
-    return (root / "reports/results.md").read_text(encoding="utf-8")
+    """The texts of the report, without its figures, which take most of its time."""
+    files = report.texts(report.read())
+    for name, text in files.items():
+        (root / "reports" / name).parent.mkdir(exist_ok=True)
+        (root / "reports" / name).write_text(text, encoding="utf-8")
+    return files["results.md"]
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of all rows of all tables."""
+    lines = (line for line in text.replace("\N{NO-BREAK SPACE}", " ").splitlines() if line[:1] == "|")
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
 def row(text: str, *begins: str) -> list[str]:
     """The cells of the first row whose first cells are these."""
-    rows = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|")
-    return next(cells for cells in rows if tuple(cells[: len(begins)]) == begins)
+    return next(cells for cells in table_rows(text) if tuple(cells[: len(begins)]) == begins)
+
+
+def of_method(text: str, name: str) -> dict[str, str]:
+    """The cells of an experiment, or of an entry with seeds, in the table of its section, by their heads."""
+    head: list[str] = []
+    for cells in table_rows(text):
+        if cells[0] == "method":
+            head = cells
+        elif head and (cells[0].startswith(f"[{name}]") or cells[0].startswith(f"{name}, seeds")):
+            return dict(zip(head, cells, strict=True))
+    raise AssertionError(f"{name} has no row")
 
 
 def test_without_results_the_page_says_how_to_make_some(root):
-    text = render(root)
+    report.main()
+    text = (root / "reports/results.md").read_text()
+    assert text.startswith("# Results\n")
     assert "There are no results yet" in text
     assert "dvc repro" in text
+    assert (root / "reports/results.csv").read_text().startswith("dataset,trained_on,name,")
     assert list((root / "reports/figures").iterdir()) == list((root / "reports/pages").iterdir()) == []
 
 
@@ -153,11 +195,19 @@ def test_every_experiment_that_has_results_is_shown(root):
     text = render(root)
     metrics = json.loads((root / "reports/experiments/demo-quick/metrics.json").read_text())["test"]
     low, high = metrics["nme_ci95"]
-    cells = row(text, "demo-quick", "exact", "128", "18", "300")
-    assert cells[5] == f"{metrics['nme']:.2f} [{low:.2f}, {high:.2f}]"
-    assert cells[6:8] == [f"{metrics[key]:.1f}" for key in ("fr_0.08", "fr_0.10")]
-    assert cells[8:] == [f"{metrics[key]:.1f}" for key in ("auc_0.08", "auc_0.10")] + ["12.3"]
-    assert row(text, "wflw-paper", "paper")
+    cells = of_method(text, "demo-quick")
+    assert cells["NME [95 %] ↓"] == f"{metrics['nme']:.2f} [{low:.2f}, {high:.2f}]"
+    assert [cells["FR@8 ↓"], cells["FR@10 ↓"]] == [f"{metrics[key]:.2f}" for key in ("fr_0.08", "fr_0.10")]
+    assert [cells["AUC@8 ↑"], cells["AUC@10 ↑"]] == [f"{metrics[key]:.1f}" for key in ("auc_0.08", "auc_0.10")]
+    assert cells["M params"] == "1.91"
+    wflw = json.loads((root / "reports/experiments/wflw-paper/metrics.json").read_text())
+    assert of_method(text, "wflw-paper")["blur"] == f"{wflw['blur']['nme']:.2f}"
+    head = text[text.index("## demo, ") : text.index("| method")]
+    assert (
+        "300 test faces, protocol exact, input of 128 px. The mean shape's NME is 12.34. Made with: recipe quick"
+        in head
+    )
+    assert "2500 test faces (of them largepose 326, blur 773), protocol paper" in text
     assert row(text, "demo-quick", "demo-quick-3fa1b2c4")[2:] == ["dddddddd", "aaaaaaaa", "cccccccc", "eeeeeeee"]
     assert row(text, "demo-quick", "3fa1b2c4" * 4)[2] == "d" * 32
     assert row(text, "demo-quick", "evaluate") == ["demo-quick", "evaluate", "Some CPU", "2", "AVX2", "f" * 32]
@@ -193,28 +243,72 @@ def change_json(file: Path, **values) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def test_trainings_that_differ_in_their_seed_alone_are_one_row(root):
-    for name, error, seed, series in (
-        ("wflw-a", 0.04, 1, "s"), ("wflw-bb", 0.05, 2, "s"), ("wflw-other", 0.05, 1, "t"), ("wflw-same", 0.05, 1, "t")
-    ):  # fmt: skip
-        folder = leave(root, name, {}, errors={"test": np.full(9, error)}, series=series)
+def leave_seeds(root: Path, entry: str, errors: dict[int, np.ndarray], **provenance) -> None:
+    """The experiments of an entry with seeds; errors: of every seed the fractions (N,) of the faces."""
+    for seed, fractions in errors.items():
+        made = {"entry": entry, "series": entry, "set": {"train.lr": 0.002, "train.seed": seed}} | provenance
+        folder = leave(root, f"{entry}-s{seed}", {}, errors={"test": fractions}, recipe="quick", **made)
         change_json(folder / "training.json", seed=seed)
+
+
+def test_seeds_of_an_entry_are_one_row_with_their_mean_and_deviation(root):
+    leave_seeds(root, "wflw-a", {1: np.full(9, 0.04), 2: np.full(9, 0.05)})
+    leave(root, "wflw-other", {}, errors={"test": np.full(9, 0.05)}, entry="wflw-other", series="t")
     text = render(root)
-    cells = row(text, "wflw-a, wflw-bb (seeds 1, 2)")
-    assert cells[4:6] == ["9", "4.50 ± 0.71"]  # the standard deviation of 4 and 5: 1/√2
-    assert cells[8] == "43.75 ± 8.84"  # AUC@8 of 50 and 37.5
-    assert row(text, "wflw-other", "exact")
-    assert row(text, "wflw-same", "exact")  # the same seed twice is no series
+    cells = of_method(text, "wflw-a")
+    assert cells["method"].startswith("wflw-a, seeds [1](pages/wflw-a-s1.md), [2](pages/wflw-a-s2.md)<br>lr=0.002")
+    assert cells["NME [95 %] ↓"] == "4.50 ± 0.71"  # the standard deviation of 4 and 5: 1/√2
+    assert cells["AUC@8 ↑"] == "43.8"  # of 50 and 37.5
+    below = row(text[text.index("Failure rates and AUC of all subsets") :], "wflw-a")
+    assert below[4] == "43.8 ± 8.8"
+    assert of_method(text, "wflw-other")["NME [95 %] ↓"] == "5.00"
+    assert {"wflw-a-s1", "wflw-a-s2"} <= set(pd.read_csv(root / "reports/results.csv")["name"])
+
+
+def test_seeds_are_apart_where_something_else_differs(root):
+    """As where one of them was made by other code; and the same seed twice is no series."""
+    leave_seeds(root, "wflw-a", {1: np.full(9, 0.04)}, series="old")
+    leave_seeds(root, "wflw-a", {2: np.full(9, 0.05)}, series="new")
+    assert [of_method(render(root), f"wflw-a-s{seed}")["NME [95 %] ↓"] for seed in (1, 2)] == ["4.00", "5.00"]
+    leave_seeds(root, "wflw-b", {1: np.full(9, 0.04), 2: np.full(9, 0.05)})
+    change_json(root / "reports/experiments/wflw-b-s2/training.json", seed=1)
+    assert of_method(render(root), "wflw-b-s2")
+
+
+def test_seeds_are_compared_by_the_mean_over_them_of_every_face(root):
+    rng = np.random.default_rng(1)
+    faces, noise = rng.lognormal(-3, 0.4, 200), rng.normal(0, 0.001, (4, 200))
+    leave_seeds(root, "wflw-a", {1: faces + noise[0], 2: faces - noise[1]})
+    leave_seeds(root, "wflw-b", {1: 0.9 * faces + noise[2], 2: 0.9 * faces - noise[3]})
+    first, second = (np.mean([read_faces(root, f"wflw-{x}-s{seed}") for seed in (1, 2)], 0) for x in "ab")
+    (expected,) = compare(first, second, {"test": np.ones(200, bool)}).values()
+    low, high = expected.ci95
+    text = render(root)
+    assert of_method(text, "wflw-b")["Δ NME [95 %]"] == f"{expected.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+    assert of_method(text, "wflw-a")["Δ NME [95 %]"] == "baseline"
+    assert of_method(text, "wflw-b")["NME [95 %] ↓"].startswith(f"**{second.mean():.2f} ± ")
+    assert "The baseline of Δ is **wflw-a** (the first by name)." in text
+    printed = report.compare_experiments("wflw-a", "wflw-b").replace("\N{NO-BREAK SPACE}", " ")
+    assert "A = wflw-a (mean over seeds 1, 2), B = wflw-b (mean over seeds 1, 2)" in printed
+    assert row(printed, "test")[4] == f"{expected.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+    assert row(report.compare_experiments("wflw-a-s1", "wflw-b"), "test")[3] == f"{second.mean():.2f}"
+
+
+def read_faces(root: Path, name: str) -> np.ndarray:
+    """The NMEs (N,) in percent of a result's faces."""
+    return pd.read_csv(root / "reports/experiments" / name / "faces.csv")["nme"].to_numpy()
 
 
 def links(text: str) -> list[str]:
-    return re.findall(r"\]\(([^)]+)\)", text)
+    return re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'src="([^"]+)"', text)
 
 
-def leave_cross_dataset(root: Path, name: str, experiment: str, dataset: str, landmarks: list[int], count: int) -> Path:
+def leave_cross_dataset(
+    root: Path, name: str, experiment: str, dataset: str, landmarks: list[int], count: int, **made
+) -> Path:
     return leave(
         root, name, {"test": 40}, kind="cross_dataset", experiment=experiment, dataset=dataset,
-        trained_on=experiment.partition("-")[0], landmarks=landmarks, landmark_count=count,
+        trained_on=experiment.partition("-")[0], landmarks=landmarks, landmark_count=count, **made,
     )  # fmt: skip
 
 
@@ -222,13 +316,17 @@ def test_every_link_of_every_page_has_a_target(root):
     folder = leave(root, "demo-quick", {"test": 30})
     for name in ("faces.jpg", "failures.jpg"):
         (folder / "pictures" / name).write_bytes(b"a picture")
-    leave_cross_dataset(root, "demo-quick-on-lfpw", "demo-quick", "lfpw", [0, 2], 5)
-    leave_cross_dataset(root, "gone-quick-on-lfpw", "gone-quick", "lfpw", [0, 2], 5)
-    text = render(root)
+    leave_cross_dataset(root, "demo-quick-on-lfpw", "demo-quick", "lfpw", [0, 2], 5, recipe="quick")
+    leave_cross_dataset(root, "gone-quick-on-lfpw", "gone-quick", "lfpw", [0, 2], 5, recipe="quick")
+    report.main()
+    text = (root / "reports/results.md").read_text()
     files = [link for link in links(text) if not link.startswith("#")]
     assert {Path(file).name for file in files} == {
-        "ced-demo-inter_ocular.png", "demo-quick.md", "demo-quick-on-lfpw.md", "gone-quick-on-lfpw.md", "simulations.md"
+        "ced-demo-inter_ocular.png", "demo-quick.md", "demo-quick-on-lfpw.md", "gone-quick-on-lfpw.md", "results.csv",
+        "simulations.md",
     }  # fmt: skip
+    (root / "params/recipes").mkdir()
+    (root / "params/recipes/quick.yaml").touch()
     shutil.copy(ROOT / "reports/simulations.md", root / "reports")
     assert all((root / "reports" / file).is_file() for file in files)
     headings = {"#" + line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line[:1] == "#"}
@@ -236,8 +334,8 @@ def test_every_link_of_every_page_has_a_target(root):
     pages = {page.name: links(page.read_text()) for page in (root / "reports/pages").iterdir()}
     assert all((root / "reports/pages" / file).is_file() for page in pages.values() for file in page)
     assert sorted(Path(file).name for file in pages["demo-quick.md"]) == [
-        "calibration.png", "conditions.png", "faces.jpg", "failures.jpg", "landmarks.png", "results.md",
-        "robustness.png", "training.png",
+        "calibration.png", "conditions.png", "faces.jpg", "failures.jpg", "landmarks.png", "numbers.png", "quick.yaml",
+        "results.md", "robustness.png", "training.png",
     ]  # fmt: skip
     assert "demo-quick.md" in pages["demo-quick-on-lfpw.md"]
     assert "gone-quick.md" not in pages["gone-quick-on-lfpw.md"]  # no results of its experiment
@@ -247,9 +345,9 @@ def test_every_link_of_every_page_has_a_target(root):
 def test_the_page_of_an_experiment_has_its_error_analysis(root):
     leave(root, "demo-quick", {"test": 300, "blur": 40})
     render(root)
-    text = (root / "reports/pages/demo-quick.md").read_text()
-    assert row(text, "blur", "40")[3:7] == ["4.0", "8.0", "–", "–"]
-    assert row(text, "subset")[7:] == ["FR@8", "FR@10", "AUC@8", "AUC@10"]
+    text = (root / "reports/pages/demo-quick.md").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert row(text, "blur", "40")[3:7] == ["4.00", "8.00", "–", "–"]
+    assert row(text, "subset")[7:] == ["FR@8", "FR@10", "AUC@8", "AUC@10", "mean shape"]
     assert row(text, "inter-ocular distance (outer eye corners) (official)")[1:] == ["5.00", "4.00", "4.50"]
     assert row(text, "90 %")[1:] == ["4.90", "4.10"]  # coverage
     assert "Spearman ρ (confidence, error): 0.84 over faces, 0.50 over landmarks." in text
@@ -272,9 +370,9 @@ def test_cross_dataset_evaluations_are_in_the_matrix_and_in_no_section(root):
     matrix = text[text.index("## Cross-dataset evaluation") : text.index("## Provenance")]
     assert "| lfpw (2 of 5 landmarks, inter-ocular) |" in matrix.replace("  ", " ").replace("  ", " ")
     entry = Metrics.model_validate(json.loads((folder / "metrics.json").read_text())["test"])
-    assert row(matrix, "demo-quick", "demo") == ["demo-quick", "demo", nme(entry)]
-    assert row(matrix, "lfpw-quick", "lfpw")[2] == "*3.0*"  # landmarks 0 and 2 of 2, 3, 4, 5, 6 %
-    assert row(matrix, "mean-shape baseline")[2] == "12.3"
+    assert row(matrix, "demo-quick", "demo") == ["demo-quick", "demo", nme(entry).replace("\N{NO-BREAK SPACE}", " ")]
+    assert row(matrix, "lfpw-quick", "lfpw")[2] == "*3.00*"  # landmarks 0 and 2 of 2, 3, 4, 5, 6 %
+    assert row(matrix, "mean-shape baseline")[2] == "12.34"
     assert "demo-quick-on-lfpw" not in text[: text.index("## Cross-dataset evaluation")]
     assert row(text, "demo-quick-on-lfpw", "demo-quick-on-lfpw-3fa1b2c4")
     page = (root / "reports/pages/demo-quick-on-lfpw.md").read_text()
@@ -294,24 +392,20 @@ def columns(text: str, *begins: str) -> list[str]:
     return [name for name in row(text, *begins) if "@" in name]
 
 
-def test_each_dataset_has_its_own_thresholds_as_columns(root, monkeypatch):
+def test_each_dataset_has_its_own_thresholds_as_columns(root):
     leave(root, "aflw-paper", {"test": 60}, "box_side", thresholds=(0.07,))
     leave(root, "wflw-paper", WFLW, thresholds=(0.1,))
     leave(root, "wflw-older", WFLW, thresholds=(0.08, 0.1))
-    sections = render(root).split("## ")
+    sections = render(root).split("\n## ")
     aflw, wflw = (next(part for part in sections if part.startswith(name)) for name in ("aflw", "wflw"))
-    assert columns(aflw, "experiment", "protocol") == ["FR@7", "AUC@7"]
-    assert columns(aflw, "subset", "experiment") == ["FR@7 [95 %]", "AUC@7 [95 %]"]
-    assert columns(wflw, "experiment", "protocol") == ["FR@8", "FR@10", "AUC@8", "AUC@10"]
-    measured = dict(zip(row(wflw, "experiment", "protocol"), row(wflw, "wflw-paper", "exact"), strict=True))
-    assert (measured["FR@8"], measured["AUC@8"]) == ("–", "–")  # its evaluation is older than the file's threshold
-    assert measured["AUC@10"] != "–"
-    limits, draw = [], report.ced_figure
-    monkeypatch.setattr(
-        report, "ced_figure", lambda *a, limit, **o: (limits.append(limit), draw(*a, limit=limit, **o))[1]
-    )
-    report.main()
-    assert limits == pytest.approx([7, 10])
+    assert columns(aflw, "method") == ["FR@7 ↓", "AUC@7 ↑"]
+    assert columns(aflw, "method", "NME [95 %]") == ["FR@7 [95 %]", "AUC@7 [95 %]"]
+    assert columns(wflw, "method") == ["FR@8 ↓", "FR@10 ↓", "AUC@8 ↑", "AUC@10 ↑"]
+    measured = of_method(wflw, "wflw-paper")
+    assert (measured["FR@8 ↓"], measured["AUC@8 ↑"]) == ("–", "–")  # its evaluation is older than the file's threshold
+    assert measured["AUC@10 ↑"] != "–"
+    drawn = [ced_figures.ced_figures({"": section.board})[""]() for section in report.read().sections]
+    assert [figure.axes[0].get_xlim()[1] for figure in drawn] == pytest.approx([7, 10])
 
 
 def test_published_figures_are_compared_at_the_same_threshold(tmp_path, monkeypatch):
@@ -328,15 +422,17 @@ def test_published_figures_are_compared_at_the_same_threshold(tmp_path, monkeypa
     published._read.cache_clear()
     assert row(table, "method") == ["method", "source", "NME test", "FR@7 test", "AUC@7 test", "AUC@10 test"]
     assert row(table, "A")[2:] == ["1.50", "2.50", "61.0", "71.0"]
-    assert row(table, "ours")[2] == "3.5"
-    assert row(table, "ours")[4:] == ["50", "–"]  # not measured at 10 %
+    assert row(table, "ours")[2] == "3.50"
+    assert row(table, "ours")[4:] == ["50.0", "–"]  # not measured at 10 %
 
 
 def test_results_from_before_a_key_was_written_are_shown(root):
     """The committed results of experiments that no clone can make again."""
     shutil.copytree(ROOT / "reports/experiments", root / "reports/experiments")
     names = {path.name for path in (root / "reports/experiments").iterdir()}
-    assert report.main() == []
+    content = report.read()
+    assert content.damaged == {}
+    render(root)
     assert {page.stem for page in (root / "reports/pages").iterdir()} == names
 
 
@@ -344,8 +440,9 @@ def test_results_from_before_a_key_was_written_are_shown(root):
 def test_a_model_that_is_worse_than_the_mean_shape_is_marked(root, baseline, said):
     folder = leave(root, "demo-quick", {}, errors={"test": np.full(30, 0.34)})
     spoil(folder, "nme_mean_shape", baseline)
-    words = "worse than the mean-shape baseline (34.0 % against 29.2 %): it has learned nothing that helps"
-    assert (words in row(render(root), "demo-quick", "exact")[-1]) == said
+    words = "worse than the mean-shape baseline (34.00 % against 29.20 %): it has learned nothing that helps"
+    text = render(root)
+    assert (f"</sup> W{words[1:]}." in text) == (" <sup>a, b</sup>" in of_method(text, "demo-quick")["method"]) == said
     page = (root / "reports/pages/demo-quick.md").read_text()
     assert (f"**Note**: {words}." in page) == ("Usual causes: too few epochs" in page) == said
 
@@ -357,7 +454,9 @@ def test_experiments_on_other_faces_are_not_compared_and_keep_no_others_from_it(
     faces = root / "reports/experiments/demo-ccc/faces.csv"
     faces.write_text(faces.read_text().replace("f7,", "other7,"))
     text = render(root)
-    compared = text.partition("### Paired comparison")[2].partition("###")[0]
+    assert of_method(text, "demo-a")["Δ NME [95 %]"] == "baseline"
+    assert of_method(text, "demo-bb")["Δ NME [95 %]"] != "–" == of_method(text, "demo-ccc")["Δ NME [95 %]"]
+    compared = text.partition("Paired comparisons: ")[2].partition("</details>")[0]
     assert row(compared, "demo-a", "demo-bb")
     assert "demo-ccc" not in compared
     assert "measured on other faces" in text
@@ -374,13 +473,14 @@ def test_the_same_results_give_the_same_bytes(root):
     leave(root, "demo-quick", {"test": 30})
     outs = (
         "results.md",
+        "results.csv",
         "pages/demo-quick.md",
         "figures/ced-demo-inter_ocular.png",
         "figures/demo-quick/landmarks.png",
     )
-    render(root)
+    report.main()
     before = [(root / "reports" / out).read_bytes() for out in outs]
-    render(root)
+    report.main()
     assert [(root / "reports" / out).read_bytes() for out in outs] == before
     assert not any(b"matplotlib" in content.lower() for content in before)
 
@@ -398,17 +498,17 @@ def test_the_tables_are_aligned_in_the_source(root):
             block = []
 
 
-def test_published_figures_are_shown_beside_ours_on_the_same_faces(root):
+def test_published_figures_are_shown_below_ours_on_the_same_faces(root):
     leave(root, "wflw-paper", WFLW, protocol="paper")
     text = render(root)
-    columns = row(text, "method", "source")
-    ours = dict(zip(columns, row(text, "**wflw-paper**", "here, protocol paper"), strict=True))
-    metrics = json.loads((root / "reports/experiments/wflw-paper/metrics.json").read_text())
-    assert ours["NME largepose"] == f"{metrics['largepose']['nme']:.2f}"
-    assert ours["NME makeup"] == "–"  # not measured here
-    released = dict(zip(columns, row(text, "HRNetV2-W18", "HRNet repository, released model"), strict=True))
-    assert (released["NME test"], released["NME blur"], released["FR@10 test"]) == ("4.60", "5.36", "4.64")
+    head = row(text, "published method")
+    assert head == ["published method", "source", "NME ↓", "largepose", "blur", "FR@10 ↓", "AUC@10 ↑"]
+    published_rows = text[text.index("| published method") :]
+    released = row(published_rows, "HRNetV2-W18", "HRNet repository, released model")
+    assert released[2:] == ["4.60", "7.86", "5.36", "4.64", "–"]
     assert row(text, "D-ViT †", "a results listing")[2] == "3.75"
+    nme = [float(cells[2]) for cells in table_rows(published_rows)[2:12]]
+    assert nme == sorted(nme)
     assert "† A secondary source" in text
 
 
@@ -416,10 +516,8 @@ def test_the_whole_split_is_compared_by_its_number_of_faces(root):
     """300W's usual test split is what papers call full; its test is another one."""
     leave(root, "300w-paper", {"test": 689, "common": 554})
     text = render(root)
-    ours = dict(zip(row(text, "method", "source"), row(text, "**300w-paper**"), strict=True))
-    assert ours["NME full"] == f"{read_results(root / 'reports/experiments')[0].metrics['test'].nme:.2f}"
-    assert ours["NME common"] != "–"
-    assert (ours["NME test"], ours["NME challenge"]) == ("–", "–")
+    assert row(text, "published method") == ["published method", "source", "NME ↓", "common"]
+    assert row(text, "HRNetV2-W18", "HRNet repository, released model")[2:] == ["3.34", "2.91"]
 
 
 @pytest.mark.parametrize(
@@ -439,7 +537,8 @@ def test_figures_that_do_not_compare_are_not_shown_side_by_side(root, faces, nor
 def test_two_normalisers_share_no_figure_and_no_table(root):
     leave(root, "aflw-paper", {"test": 50}, "box_side")
     leave(root, "aflw-eyes", {"test": 50}, "inter_ocular")
-    text = render(root)
+    report.main()
+    text = (root / "reports/results.md").read_text()
     assert "## aflw, box side" in text
     assert "## aflw, inter-ocular" in text
     assert {f.name for f in (root / "reports/figures").glob("*.png")} == {
@@ -478,8 +577,9 @@ def test_every_damaged_file_is_named_at_once_and_keeps_no_sound_experiment_from_
     leave(root, "demo-e", {"blur": 30})
     (leave(root, "demo-i", {"test": 30}) / "metrics.json").unlink()
     leave(root, "demo-sound", {"test": 30})
-    text, printed = render(root), capsys.readouterr().err
-    assert row(text, "demo-sound", "exact")
+    assert report.main() == [f"demo-{letter}" for letter in "abcdefghi"]
+    text, printed = (root / "reports/results.md").read_text(), capsys.readouterr().err
+    assert of_method(text, "demo-sound")
     assert "demo-a" not in text.split("## demo, ")[1]
     for fault in (
         "demo-a/provenance.json: missing",
@@ -500,8 +600,6 @@ def test_every_damaged_file_is_named_at_once_and_keeps_no_sound_experiment_from_
 
 def test_the_stage_warns_of_damaged_results_and_ends_well(root):
     spoil(leave(root, "demo-quick", {"test": 30}), "nme", "low")
-    (root / "params").mkdir()
-    (root / "params/pipeline.yaml").write_text("datasets: {}\nexperiments: {}\n")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     ended = subprocess.run(
         [sys.executable, "-m", "stages.report"], cwd=root, env=environment, capture_output=True, text=True
@@ -512,18 +610,20 @@ def test_the_stage_warns_of_damaged_results_and_ends_well(root):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize(
-    ("interval", "places"), [((4.94, 5.48), 2), ((3.0, 6.0), 1), ((30, 70), 0), ((4.999, 5.001), 2), (None, 1)]
-)
-def test_a_figure_has_the_digits_that_its_interval_justifies(interval, places):
-    assert decimals(interval) == places
+def test_every_kind_of_figure_has_its_digits():
+    entry = Metrics.model_validate(summarise(np.full(200, 0.0349), 1, THRESHOLDS))
+    assert nme(entry) == "3.49\N{NO-BREAK SPACE}[3.49,\N{NO-BREAK SPACE}3.49]"  # no space at which it is broken
+    assert (failure_rate(4.639), auc(60.56), failure_rate(None)) == ("4.64", "60.6", "–")
 
 
 def test_an_undefined_figure_is_a_dash_and_one_without_a_prediction_infinite():
     nothing = Metrics.model_validate(summarise(np.array([]), 1, THRESHOLDS))
     infinite = Metrics.model_validate(summarise(np.array([0.05, np.inf]), 1, THRESHOLDS))
-    assert (nme(nothing), failure_rate(nothing, "0.08")) == ("–", "–")
-    assert (nme(infinite), failure_rate(infinite, "0.08")) == ("∞", "50")
+    assert (nme(nothing), nme(infinite)) == ("–", "∞")
+
+
+def test_a_fold_has_its_title_and_its_body():
+    assert folded("more", "| a |\n") == "<details><summary>more</summary>\n\n| a |\n\n</details>\n"
 
 
 def test_a_bar_in_a_cell_is_escaped():
@@ -551,14 +651,14 @@ def measured(counts: dict[str, int], published_counts: dict[str, int] | None = N
     ],
 )
 def test_a_published_subset_matches_ours_of_the_same_faces(counts, published_counts, subset, n, matching):
-    assert published.matching_subset(measured(counts, published_counts), subset, n) == matching
+    assert published.matching_subset(measured(counts, published_counts).counted(), subset, n) == matching
 
 
 def test_a_sample_is_compared_by_the_published_counts_with_a_warning():
     sample = measured({"test": 4}, {"test": 2500, "blur": 773})
     text = published.comparison_table([sample], published.published("wflw"), "inter_ocular")
     columns = row(text, "method", "source")
-    assert dict(zip(columns, row(text, "here", "here"), strict=True))["NME test"] == "5.0"
+    assert dict(zip(columns, row(text, "here", "here"), strict=True))["NME test"] == "5.00"
     assert "These do not compare, since the faces differ: test has 4 faces here and 2500 there." in text
     assert published.comparison_table([sample], [], "inter_ocular") == ""
 
@@ -644,7 +744,3 @@ def test_the_training_curve_marks_the_best_epoch():
     figure = training_curve(history)
     assert figure.axes[1].get_title(loc="right") == "best: 5.25 % at epoch 2"
     assert encode(figure).startswith(b"\x89PNG")
-
-
-def test_the_page_is_rendered_without_any_file():
-    assert results_page.render([], {}, Times()).startswith("# Results\n")

@@ -41,7 +41,7 @@ def baseline_remark(verdict: str | None, nme: float | None, baseline: float | No
         verdict = "worse" if nme is not None and nme >= baseline else "better"
     if verdict == "better":
         return ""
-    figures = f"({'∞' if nme is None else f'{nme:.1f} %'} against {baseline:.1f} %)"
+    figures = f"({'∞' if nme is None else f'{nme:.2f} %'} against {baseline:.2f} %)"
     nothing = ": it has learned nothing that helps" if verdict == "worse" else ""
     return f"{verdict} than the mean-shape baseline {figures}{nothing}"
 

@@ -127,6 +127,7 @@ class Provenance(BaseModel):
     init: str
     entry: str = ""  # the experiment's name in params/pipeline.yaml, which its other seeds share
     set: dict[str, Any] = {}  # what it sets there that differs from the recipe, {"train.lr": 0.002}, and its seed
+    parameters: dict[str, dict[str, Any]] = {}  # of the recipe with what is set, by section; {}: not recorded
     protocol: str
     normaliser: Normaliser
     landmarks: list[int]  # those of the dataset that were predicted …

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from stages.metrics.remarks import remarks
 from stages.metrics.results import Result
-from stages.reporting.tables import NOTHING, decimals, markdown_table, nme, normaliser_name, number
+from stages.reporting.tables import NOTHING, error, markdown_table, nme, normaliser_name
 
 LEGEND = """\
 ## Cross-dataset evaluation
@@ -43,7 +43,7 @@ def _own(experiment: Result | None, column: Column) -> str:
         return NOTHING  # where faces differ in their landmarks, it does not follow from what is kept of them
     # all faces have the same landmarks, so the mean over faces is the mean of the landmarks' own means
     errors = [experiment.details.landmarks[i] for i in landmarks]
-    return NOTHING if None in errors else f"*{number(fmean(errors), decimals(test.nme_ci95))}*"
+    return NOTHING if None in errors else f"*{error(fmean(errors))}*"
 
 
 def section(results: Sequence[Result]) -> str:
@@ -66,7 +66,7 @@ def section(results: Sequence[Result]) -> str:
         if set(cells) != {NOTHING}:
             rows.append((name, trained_on, *cells))
     baseline = {column: result.metrics["test"].nme_mean_shape for (_, column), result in evaluations.items()}
-    rows.append(("mean-shape baseline", "the same dataset", *(number(baseline[column], 1) for column in columns)))
+    rows.append(("mean-shape baseline", "the same dataset", *(error(baseline[column]) for column in columns)))
     table = markdown_table(("model", "trained on", *map(_title, columns)), rows, left=2)
     notes = [f"- {result.name}: {remark}." for result in evaluations.values() for remark in remarks(result)]
     pages = ", ".join(f"[{result.name}](pages/{result.name}.md)" for result in evaluations.values())

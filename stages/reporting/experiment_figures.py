@@ -1,6 +1,6 @@
 """The figures of an experiment's page, drawn from its details.json and history.csv as matplotlib Figures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,17 +16,20 @@ AXES = {"yaw": "yaw of the head, estimated (°)", "side": "side of the face box 
 NUMBERED = 5  # of the worst landmarks
 
 
-def experiment_figures(result: Result) -> dict[str, Figure]:
-    """The figures by name, without those that the results have nothing for."""
+def experiment_figures(result: Result) -> dict[str, Callable[[], Figure]]:
+    """What draws each figure, by its name, without those that the results have nothing for."""
     details = result.details
-    figures = {"landmarks": landmark_figure(details, result.provenance.landmarks)}
+    figures = {
+        "landmarks": lambda: landmark_figure(details, result.provenance.landmarks),
+        "numbers": lambda: number_figure(details, result.provenance.landmarks),
+    }
     if details.conditions:
-        figures["conditions"] = conditions_figure(details.conditions)
-    figures["calibration"] = calibration_figure(details.calibration)
+        figures["conditions"] = lambda: conditions_figure(details.conditions)
+    figures["calibration"] = lambda: calibration_figure(details.calibration)
     if details.robustness:
-        figures["robustness"] = robustness_figure(details.robustness)
+        figures["robustness"] = lambda: robustness_figure(details.robustness)
     if result.is_experiment and result.history is not None:
-        figures["training"] = training_curve(result.history)
+        figures["training"] = lambda: training_curve(result.history)
     return figures
 
 
@@ -76,6 +79,23 @@ def landmark_figure(details: Details, landmarks: Sequence[int]) -> Figure:
     bars.set_title("by group (number of landmarks)", fontsize=9)
     plain_axes(bars)
     bars.grid(visible=False, axis="y")
+    return figure
+
+
+def number_figure(details: Details, landmarks: Sequence[int]) -> Figure:
+    """The mean face with the dataset's number of every landmark at its place, in the colour of its error."""
+    nme = _array(details.landmarks)
+    figure = Figure(figsize=(8.4, 7.6), layout="constrained")
+    axes = figure.subplots()
+    known = [i for i, point in enumerate(details.mean_face) if point is not None]
+    shape = np.array([details.mean_face[i] for i in known], float).reshape(-1, 2)
+    dots = axes.scatter(*shape.T, c=nme[known], cmap="cividis_r", s=18, edgecolors=BLACK, linewidths=0.3, vmin=0)
+    for i, point in zip(known, shape, strict=True):
+        axes.annotate(f"{landmarks[i]}", point, xytext=(3, 3), textcoords="offset points", fontsize=7)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    figure.colorbar(dots, ax=axes, label="NME (%)", shrink=0.6)
     return figure
 
 

@@ -6,18 +6,20 @@ from stages.metrics.breakdown import PERCENTILES
 from stages.metrics.remarks import CAUSES, remarks
 from stages.metrics.results import REMEDY, Result
 from stages.metrics.schema import Averages, Calibration, Details, Metrics
+from stages.reporting import experiment_facts
 from stages.reporting.tables import (
-    INFINITE,
     NOTHING,
+    at,
     at_threshold,
-    auc,
-    decimals,
-    failure_rate,
+    correlation,
+    difference,
+    error,
+    folded,
     markdown_table,
+    mean_error,
     nme,
-    number,
+    share,
     thresholds,
-    with_interval,
 )
 
 NORMALISERS = {
@@ -27,6 +29,7 @@ NORMALISERS = {
 }  # fmt: skip
 FIGURES = {
     "landmarks": "Error by landmark and group",
+    "numbers": "The number of every landmark",
     "conditions": "Error by yaw, size and visibility",
     "calibration": "Reliability curve and risk–coverage curve",
     "robustness": "Error by perturbation of the face box",
@@ -37,6 +40,7 @@ PICTURES = {
     "failures.jpg": "The twelve worst faces, and twelve about the median",
 }
 LISTED = 20  # faces without a prediction
+INDEXED = 7  # landmarks in a row of their index
 
 AVERAGES = """\
 *Faces*: the mean over a face's landmarks, then over faces. {count}
@@ -66,20 +70,15 @@ Spearman ρ has its sign turned: 1 where the confidence ranks the errors perfect
 """
 
 
-def finite(value: float | None, places: int = 2) -> str:
-    """A figure that a face without a prediction makes infinite."""
-    return INFINITE if value is None else number(value, places)
-
-
 def subset_table(metrics: Mapping[str, Metrics], percentiles: Mapping[str, Mapping[str, float | None]]) -> str:
     rows, columns = [], thresholds(metrics.values())
     for name, entry in metrics.items():
-        places, levels = decimals(entry.nme_ci95), percentiles.get(name) or {}
-        cells = [finite(levels[str(p)], places) if str(p) in levels else NOTHING for p in PERCENTILES]
-        rates = [of(entry, threshold) for of in (failure_rate, auc) for threshold in columns]
-        rows.append((name, entry.n, nme(entry), *cells, *rates))
+        levels = percentiles.get(name) or {}
+        cells = [mean_error(levels[str(p)]) if str(p) in levels else NOTHING for p in PERCENTILES]
+        rates = [at(kind, getattr(entry.at.get(t), kind, None)) for kind in ("fr", "auc") for t in columns]
+        rows.append((name, entry.n, nme(entry), *cells, *rates, error(entry.nme_mean_shape)))
     header = [*(f"P{p}" for p in PERCENTILES), *(at_threshold(kind, t) for kind in ("fr", "auc") for t in columns)]
-    return markdown_table(("subset", "n", "NME [95 %]", *header), rows)
+    return markdown_table(("subset", "n", "NME [95 %]", *header, "mean shape"), rows)
 
 
 def normaliser_table(averages: Mapping[str, Averages], official: str) -> str:
@@ -92,7 +91,7 @@ def normaliser_table(averages: Mapping[str, Averages], official: str) -> str:
             figures = [NOTHING] * 3
         elif average.faces is not None and average.visible is None:  # no landmark is visible
             figures[1] = NOTHING
-        rows.append((title, *(value if value == NOTHING else finite(value) for value in figures)))
+        rows.append((title, *(value if value == NOTHING else mean_error(value) for value in figures)))
     return markdown_table(("normaliser", "faces", "visible", "pooled"), rows)
 
 
@@ -100,8 +99,21 @@ def risk_coverage_table(calibration: Calibration) -> str:
     rejected = calibration.rejected
     left = dict(zip(rejected, calibration.nme_left, strict=True))
     best = dict(zip(rejected, calibration.nme_left_at_best, strict=True))
-    rows = [(f"{100 * (1 - share):.0f} %", finite(left[share]), finite(best[share])) for share in (0.0, 0.05, 0.1)]
+    rows = [(share(1 - part), mean_error(left[part]), mean_error(best[part])) for part in (0.0, 0.05, 0.1)]
     return markdown_table(("coverage", "rejected: lowest confidence first", "worst first (best possible)"), rows)
+
+
+def landmark_index(details: Details, landmarks: Sequence[int]) -> str:
+    """The error of every landmark by its number, several to a row."""
+    cells = [(f"{number}", mean_error(value)) for number, value in zip(landmarks, details.landmarks, strict=True)]
+    columns = min(INDEXED, max(len(cells), 1))
+    height = -(-len(cells) // columns)
+    rows = [
+        [text for pair in [(f"**{number}**", value) for number, value in cells[row::height]] for text in pair]
+        for row in range(height)
+    ]
+    rows = [row + [""] * (2 * columns - len(row)) for row in rows]
+    return markdown_table(("landmark", "NME") * columns, rows, left=0)
 
 
 def introduction(result: Result) -> str:
@@ -136,9 +148,9 @@ def missing_predictions(details: Details) -> str:
 
 def outside_input(details: Details) -> str:
     outside = details.outside_input
-    error = f"; their mean error is {finite(outside.nme)} %" if outside.landmarks else ""
+    error = f"; their mean error is {mean_error(outside.nme)} %" if outside.landmarks else ""
     return (
-        f"{100 * outside.landmarks:.2f} % of the landmarks, of {outside.faces} faces, are outside the model's input"
+        f"{share(outside.landmarks, 2)} of the landmarks, of {outside.faces} faces, are outside the model's input"
         f"{error}.\n"
     )
 
@@ -177,8 +189,19 @@ def damaged(name: str, faults: Sequence[str]) -> str:
 def training(result: Result) -> str:
     """The epoch that was kept."""
     checkpoint, epochs = result.training.checkpoint, result.training.epochs
-    val = "" if checkpoint.val_nme is None else f", with a validation NME of {checkpoint.val_nme:.2f} %"
+    val = "" if checkpoint.val_nme is None else f", with a validation NME of {error(checkpoint.val_nme)} %"
     return f"The checkpoint is that of epoch {checkpoint.epoch} of {epochs}{val}.\n"
+
+
+def mean_shape(details: Details) -> str:
+    """The model against the mean-shape baseline, where that was recorded."""
+    if details.mean_shape is None or details.mean_shape.difference is None:
+        return ""
+    compared = details.mean_shape
+    return (
+        "*Mean shape*: the NME of predicting the mean shape of the training faces in every face box. The model's "
+        f"difference\nfrom it is {difference(compared.difference, compared.ci95)}: {compared.verdict}.\n"
+    )
 
 
 def render(result: Result, figures: Collection[str]) -> str:
@@ -194,14 +217,20 @@ def render(result: Result, figures: Collection[str]) -> str:
         introduction(result),
         *(f"**Note**: {remark}.\n" for remark in remarks(result)),
         CAUSES + "\n" if any("mean-shape" in remark for remark in remarks(result)) else "",
+        experiment_facts.section(result),
         "## Errors\n",
         subset_table(result.metrics, details.percentiles),
         "P50 is the median face; 90 % of the faces have an error of at most P90, and so on.\n",
+        mean_shape(details),
         "## Normalisers and averages\n",
         normaliser_table(details.averages, details.normaliser),
         AVERAGES.format(count=COUNT[not (details.annotation and details.annotation.not_annotated)]),
         "## Error analysis\n",
         figure["landmarks"],
+        folded(
+            "All landmarks by number",
+            f"{figure['numbers']}\n{landmark_index(details, result.provenance.landmarks)}",
+        ),
     ]
     if "conditions" in figure:
         parts += [
@@ -211,14 +240,14 @@ def render(result: Result, figures: Collection[str]) -> str:
         ]
     parts += [annotation(details), outside_input(details), missing_predictions(details)]
     faces, landmarks = (
-        number(rho, 2) for rho in (calibration.rank_correlation_faces, calibration.rank_correlation_landmarks)
+        correlation(rho) for rho in (calibration.rank_correlation_faces, calibration.rank_correlation_landmarks)
     )
     parts += ["## Confidence and error (risk–coverage)\n", figure["calibration"], CONFIDENCE,
               risk_coverage_table(calibration),
               f"Spearman ρ (confidence, error): {faces} over faces, {landmarks} over landmarks.\n"]  # fmt: skip
     if "robustness" in figure:
         mean = details.robustness.mean
-        perturbed = INFINITE if mean.nme is None else with_interval(mean.nme, mean.ci95)
+        perturbed = mean_error(mean.nme, mean.ci95)
         parts += [
             "## Robustness to perturbed boxes\n",
             figure["robustness"],

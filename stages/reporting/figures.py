@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stages.reporting.tables import error
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")  # redundant with the colour, for print in black and white
 GREY = "#666666"
@@ -42,7 +44,7 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def experiment_styles(recipes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """The style of each experiment, given the recipes of all that have results: a recipe has one on every dataset."""
+    """The style of each experiment, given its recipe or what else sets it apart: the same on every dataset."""
     style = styles(recipes.values())
     return {name: style[recipe] for name, recipe in recipes.items()}
 
@@ -61,25 +63,38 @@ def ced_figure(
     normaliser: str,
     limit: float = 10.0,
 ) -> Figure:
-    """Cumulative error distributions from 0 to `limit` percent.
+    """Cumulative error distributions from 0 to `limit` percent, the legend beside them.
 
     curves: per label the steps of `summary.ced`: NME (M,) in percent, ascending, and the share of faces (M,) up to it.
-    style: per label its colour and dash (`styles`).
+    style: per label its colour and dash (`styles`); curves without one are grey, behind the others.
     """
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.8), layout="constrained")
     axes = figure.add_subplot()
-    for label, (nme, share) in curves.items():
-        colour, dash = style[label]
+    others = [label for label in curves if label not in style]
+    for label in (*others, *(label for label in curves if label in style)):
+        nme, share = curves[label]
         x, y = np.concatenate([[0.0], nme]), 100 * np.concatenate([[0.0], share])
         inside = x <= limit
         x, y = np.append(x[inside], limit), np.append(y[inside], y[inside][-1])
-        axes.step(x, y, where="post", color=colour, linestyle=dash, linewidth=1.8, label=label)
+        if label in style:
+            colour, dash = style[label]
+            axes.step(x, y, where="post", color=colour, linestyle=dash, linewidth=1.8, label=label)
+        else:
+            name = f"{len(others)} other{'' if len(others) == 1 else 's'}" if label == others[-1] else None
+            axes.step(x, y, where="post", color="#BBBBBB", linewidth=0.8, label=name)
     axes.set(xlim=(0, limit), ylim=(0, 101), title=title)
     axes.set_xlabel(f"NME (%, {normaliser})")
     axes.set_ylabel("faces with at most this error (%)")
     plain_axes(axes)
-    axes.legend(loc="best", frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: labels[i] not in style)  # the grey ones last
+    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right upper", frameon=False)
     return figure
+
+
+def _rate_scale(rates: pd.Series) -> str:
+    """Steps of a learning rate are read on a logarithmic axis; one that ends near 0 would take decades of it."""
+    return "log" if 0 < rates.max() <= 1e4 * rates.min() else "linear"
 
 
 def training_curve(history: pd.DataFrame) -> Figure:
@@ -97,13 +112,13 @@ def training_curve(history: pd.DataFrame) -> Figure:
     for key, (label, colour, _) in panels.items():
         axes[key].plot(history["epoch"], history[key], color=colour, linewidth=1.6, marker=".", markersize=4)
         axes[key].set_ylabel(label)
-        axes[key].set_yscale("linear" if key == "val/nme" else "log")
+        axes[key].set_yscale({"val/nme": "linear", "lr": _rate_scale(history["lr"])}.get(key, "log"))
         plain_axes(axes[key])
     if "val/nme" in history and history["val/nme"].notna().any():
         best = history.loc[history["val/nme"].idxmin()]
         axes["val/nme"].plot(best["epoch"], best["val/nme"], "o", color=PALETTE[1], markersize=7, fillstyle="none")
         axes["val/nme"].set_title(
-            f"best: {best['val/nme']:.2f} % at epoch {best['epoch']:.0f}", fontsize=9, loc="right"
+            f"best: {error(best['val/nme'])} % at epoch {best['epoch']:.0f}", fontsize=9, loc="right"
         )
     axes["lr"].set_xlabel("epoch")
     axes["lr"].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

@@ -1,4 +1,4 @@
-"""Published figures (published.yaml), and the table of them beside ours."""
+"""Published figures (published.yaml), and, for the terminal, a table of them below ours."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from stages.metrics.schema import Metrics
-from stages.reporting.tables import NOTHING, at_threshold, auc, decimals, failure_rate, markdown_table, number
+from stages.reporting.tables import NOTHING, at, at_threshold, error, markdown_table, nme
 from stages.system.errors import refuse, validation_faults
 
 FILE = Path(__file__).with_name("published.yaml")
@@ -114,29 +114,45 @@ class Measured(NamedTuple):
     metrics: Mapping[str, Metrics]
     counts: Mapping[str, int | None] | None = None
 
+    def counted(self) -> dict[str, int | None]:
+        """The number of faces of each of our subsets, or of that which it is a sample of."""
+        if self.counts is None:
+            return {name: entry.n for name, entry in self.metrics.items()}
+        return {name: self.counts.get(name) for name in self.metrics}
 
-def matching_subset(measured: Measured, subset: str, n: int | None) -> str | None:
+
+def matching_subset(counts: Mapping[str, int | None], subset: str, n: int | None) -> str | None:
     """Our subset with the n faces of a published one: that of the same name, or the whole test split, if n agrees.
 
-    Papers have other names for some test splits: 300W's usual one is "full".
+    counts: of our subsets. Papers have other names for some test splits: 300W's usual one is "full".
     """
-    counts = measured.counts
-    if counts is None:
-        counts = {name: entry.n for name, entry in measured.metrics.items()}
-    if subset in measured.metrics and n in (None, counts.get(subset)):
+    if subset in counts and n in (None, counts[subset]):
         return subset
     return "test" if n is not None and n == counts["test"] else None
 
 
+def other_faces(figures: Sequence[Published]) -> str:
+    """That ours are not the faces of these figures; empty where there are none."""
+    faces = ", ".join(f"{subset} {n}" for subset, n in dict.fromkeys((f.subset, f.n) for f in figures) if n)
+    return f"These are not the faces of the published figures ({faces}), so they are not compared.\n" if faces else ""
+
+
 def _figure(entry: Metrics, metric: str) -> str:
     if metric == "nme":
-        return number(entry.nme, decimals(entry.nme_ci95))
+        return nme(entry)
     kind, threshold = metric.split("_")
-    return (failure_rate if kind == "fr" else auc)(entry, threshold)
+    return at(kind, getattr(entry.at.get(threshold), kind, None))
+
+
+def _value(value: float | None, metric: str) -> str:
+    return error(value) if metric == "nme" else at(metric.split("_")[0], value)
 
 
 def _name(metric: str) -> str:
     return "NME" if metric == "nme" else at_threshold(*metric.split("_"))
+
+
+SECONDARY = "† A secondary source: seen on a results listing, neither in the paper nor in its repository.\n"
 
 
 def comparison_table(rows: Sequence[Measured], figures: Sequence[Published], normaliser: str) -> str:
@@ -153,7 +169,7 @@ def comparison_table(rows: Sequence[Measured], figures: Sequence[Published], nor
     columns.sort(key=lambda column: (("nme", "fr", "auc").index(column[0].split("_")[0]), column[0]))
     cells, differing = [], {}
     for row in rows:
-        subsets = [matching_subset(row, subset, n) for _, subset, n in columns]
+        subsets = [matching_subset(row.counted(), subset, n) for _, subset, n in columns]
         for subset, (_, name, n) in zip(subsets, columns, strict=True):
             if subset and n not in (None, row.metrics[subset].n):
                 differing[name] = f"{name} has {row.metrics[subset].n} faces here and {n} there"
@@ -164,16 +180,15 @@ def comparison_table(rows: Sequence[Measured], figures: Sequence[Published], nor
             ]
             cells.append((row.name, row.source, *own))
     if not cells:
-        faces = ", ".join(f"{subset} {n}" for subset, n in dict.fromkeys((f.subset, f.n) for f in figures) if n)
-        return f"These are not the faces of the published figures ({faces}), so they are not compared.\n"
+        return other_faces(figures)
     for (method, source, secondary), group in groupby(figures, lambda f: (f.method, f.source, f.secondary)):
         values = {(figure.metric, figure.subset): figure.value for figure in group}
-        theirs = [number(values.get((m, s)), 1 if m.startswith("auc") else 2) for m, s, _ in columns]
+        theirs = [_value(values.get((m, s)), m) for m, s, _ in columns]
         cells.append((method + (" †" if secondary else ""), source, *theirs))
     header = ("method", "source", *(f"{_name(metric)} {subset}" for metric, subset, _ in columns))
     text = markdown_table(header, cells, left=2)
     if any(figure.secondary for figure in figures):
-        text += "\n† A secondary source: seen on a results listing, neither in the paper nor in its repository.\n"
+        text += f"\n{SECONDARY}"
     if differing:
         text += f"\nThese do not compare, since the faces differ: {'; '.join(differing.values())}.\n"
     return text

@@ -1,37 +1,46 @@
 """The text of reports/results.md: one Markdown page. This module reads and writes no file."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from string import ascii_lowercase
 
 from stages.metrics.remarks import remarks
 from stages.metrics.results import Result
-from stages.reporting import comparisons, cross_dataset, error_analysis, series
-from stages.reporting.published import Measured, Published, comparison_table
+from stages.reporting import comparisons, cross_dataset, error_analysis, provenance, results_csv
+from stages.reporting.entries import Entry, Listing, baseline, group
+from stages.reporting.leaderboard import INTERVAL, Column, Leaderboard, build, caption, nme_cell, subsets_of
+from stages.reporting.published import SECONDARY, Published, other_faces
 from stages.reporting.tables import (
     NOTHING,
+    SPACE,
+    at,
     at_threshold,
-    auc,
-    failure_rate,
+    error,
+    folded,
     markdown_table,
-    nme,
     normaliser_name,
-    number,
+    spread,
     thresholds,
-    with_interval,
 )
-from stages.reporting.times import DEVICES, Times
+from stages.reporting.times import Times
 
+ONE_LINE = 30  # characters of a variant that are not broken, so that no row is higher than two lines
 INTRODUCTION = """\
 # Results
 
 Facial landmark detection by HRNetV2 heat-map regression, measured on test faces that are used neither in training nor
-to choose an epoch. An experiment is a dataset with a recipe: `wflw-paper` is WFLW with the recipe `paper`. `dvc repro`
-makes the experiments, and `python -m stages.report` this page; do not edit it.
+to choose an epoch. `dvc repro` makes the experiments of `params/pipeline.yaml`, `python -m stages.report` this page; do
+not edit it. The same figures in full precision: [results.csv](results.csv); as a table for a paper:
+`python -m stages.report --latex DATASET`.
 """
 
 LEGEND = """\
-All figures are percentages, brackets are 95 % intervals. See below for [the metrics and methods](#metrics-and-methods)
-and for [the provenance of each row](#provenance).
+All figures are percentages, brackets are 95 % intervals over faces, ± is the standard deviation over seeds. Each name
+links to the experiment's own page. Δ NME is the paired difference to the baseline, below zero where the row is better;
+its interval holds for all rows of the table together. **Bold** is the best of a column where it is significantly better
+than every other row (paired tests, corrected over all pairs, and over all subsets for their columns); failure rates and
+AUC are not tested. More: [metrics and methods](#metrics-and-methods), [provenance of each row](#provenance).
 """
 
 EMPTY = """\
@@ -39,19 +48,15 @@ There are no results yet. `dvc repro` makes the experiments that `params/pipelin
 `dvc repro evaluate@demo-quick report` makes one.
 """
 
+CED = '<img alt="Cumulative error distributions" src="figures/{file}" width="700">\n'  # Markdown has no width
+
 DAMAGED = """\
 ## Results that are not shown
 
 The files of these are damaged or contradict each other. Their figures are in no table and in no comparison.
 """
 
-OTHER_FACES = """
-Experiments that are measured on other faces, as of another version of the dataset, are not compared with each other.
-"""
-
 METHODS = """\
-## Metrics and methods
-
 - **NME**, normalised mean error: per face the mean distance of its annotated landmarks from the annotation over the
   face's normaliser, then the mean over faces. Figures under different normalisers do not compare. *Inter-ocular* is the
   distance of the outer eye corners, *box side* the side of the square face box.
@@ -59,10 +64,10 @@ METHODS = """\
 - **CED**, cumulative error distribution: the share of faces up to each NME. **AUC@8**: the area under it from 0 to 8 %,
   as a percentage of that range.
 - **Intervals** are over faces: what another sample of test faces would have given, not what another seed of the
-  training would have. NME and AUC: bootstrap-t, 10,000 resamples; FR: Clopper and Pearson. Figures have the digits that
-  their intervals justify. The NME of fewer than 130 faces has none, since too few faces may show none of the gross
-  failures that decide a mean; an AUC needs 10 ([simulations](simulations.md)). *±*: the standard deviation over
-  trainings that differ in their seed alone.
+  training would have. NME and AUC: bootstrap-t, 10,000 resamples; FR: Clopper and Pearson. The NME of fewer than 130
+  faces has none, since too few faces may show none of the gross failures that decide a mean; an AUC needs 10
+  ([simulations](simulations.md)). *±*: the standard deviation over trainings that differ in their seed alone (n − 1).
+- **Digits**: NME and FR have two decimals and AUC one, as in papers; the interval says how many of them count.
 - **Mean-shape baseline**: the NME of predicting the mean shape of the training faces in the box of every face, which
   needs no image.
 - **Protocol** *exact*: coordinates are never rounded. *paper*: the published HRNet code's own crops and roundings, for
@@ -72,6 +77,11 @@ METHODS = """\
   MB: the size of the weights, 10⁶ bytes. Milliseconds: from crops to 98 landmarks, in batches, with the flip test where
   the recipe has it; reading and cropping images is not included.
 - **Test** is the whole test split; a face may belong to several subsets.
+"""
+
+COLUMNS = """\
+`results.csv` has a row for every experiment (each seed on its own), cross-dataset evaluation and subset:
+
 """
 
 
@@ -85,147 +95,170 @@ def ced_name(dataset: str, normaliser: str) -> str:
     return f"ced-{dataset}-{normaliser}.png"
 
 
-def summary(experiments: Sequence[Result]) -> str:
-    """One row per experiment of a section, or per series of seeds: the whole test split."""
-    columns = thresholds(experiment.metrics["test"] for experiment in experiments)
-    at = [(kind, threshold) for kind in ("fr", "auc") for threshold in columns]
-    header = ["experiment", "protocol", "input px", "epochs", "n", "NME [95 %]", *(at_threshold(*key) for key in at),
-              "mean-shape baseline"]  # fmt: skip
-    rows, notes = [], []
-    for members in series.group_by_seed(experiments):
-        made, training, test = members[0].provenance, members[0].training, members[0].metrics["test"]
-        figures = [nme(test), *((failure_rate if kind == "fr" else auc)(test, threshold) for kind, threshold in at)]
-        if len(members) > 1:
-            entries = [member.metrics["test"] for member in members]
-            figures = [series.mean_and_deviation([entry.nme for entry in entries])]
-            for kind, threshold in at:
-                values = [getattr(entry.at.get(threshold), kind, None) for entry in entries]
-                figures.append(series.mean_and_deviation(values))
-        rows.append([series.name(members), made.protocol, made.input_px, training.epochs, test.n, *figures,
-                     number(test.nme_mean_shape, 1)])  # fmt: skip
-        notes.append("; ".join(dict.fromkeys(remark for member in members for remark in remarks(member))))
-    if any(notes):
-        header.append("note")
-        rows = [[*row, note] for row, note in zip(rows, notes, strict=True)]
-    return markdown_table(header, rows, left=2)
+@dataclass(frozen=True)
+class Section:
+    """One dataset under one normaliser: its rows, their table and tests, and why the baseline is the baseline."""
+
+    key: tuple[str, str]
+    entries: list[Entry]
+    board: Leaderboard
+    tests: comparisons.Tests
+    reason: str
 
 
-def subsets(experiments: Sequence[Result]) -> str:
-    """Every subset of every experiment of a section, sorted by subset."""
-    names = dict.fromkeys(["test", *(name for result in experiments for name in result.metrics)])
-    columns = thresholds(entry for result in experiments for entry in result.metrics.values())
-    at = [(kind, threshold) for kind in ("fr", "auc") for threshold in columns]
-    header = ("subset", "experiment", "n", "NME [95 %]", *(f"{at_threshold(*key)} [95 %]" for key in at),
-              "mean-shape baseline")  # fmt: skip
+def sections(
+    results: Sequence[Result], figures: Mapping[str, Sequence[Published]], listing: Listing, times: Times
+) -> list[Section]:
+    """Those of all experiments; figures: per dataset those that others have published."""
+    experiments = sorted((result for result in results if result.is_experiment), key=section_key)
+    made = []
+    for key, members in groupby(experiments, section_key):
+        entries = group(list(members))
+        chosen, reason = baseline(entries, listing)
+        tests = comparisons.test(entries, chosen)
+        board = build(entries, tests, figures.get(key[0], ()), times)
+        made.append(Section(key, entries, board, tests, reason))
+    return made
+
+
+def _notes(entry: Entry, listing: Listing) -> list[str]:
+    """What a reader must know of a row."""
+    notes = list(dict.fromkeys(remark for result in entry.results for remark in remarks(result)))
+    foreign = [result for result in entry.results if result.name not in listing.experiments]
+    if foreign:
+        where = "; ".join(dict.fromkeys(provenance.made_on(result) for result in foreign))
+        notes.append(f"not listed in `params/pipeline.yaml`, so not made by `make repro`: measured on {where}")
+    return notes
+
+
+def _method(entry: Entry) -> str:
+    """The row's name with links to its pages, and what it sets differently from its recipe."""
+    if len(entry.results) == 1:
+        name = f"[{entry.name}](pages/{entry.first.name}.md)"
+    else:
+        pages = [f"[{result.training.seed}](pages/{result.name}.md)" for result in entry.results]
+        name = f"{entry.name}, seeds {', '.join(pages)}"
+    variant = entry.first.provenance.variant
+    if len(variant) <= ONE_LINE:
+        variant = variant.replace(" ", SPACE)
+    return f"{name}<br>{variant}" if variant else name
+
+
+def main_table(board: Leaderboard, listing: Listing) -> str:
+    """The table, and below it what its footnotes say."""
+    notes: dict[str, str] = {}
     rows = []
-    for name in names:
-        for result in experiments:
-            if entry := result.metrics.get(name):
-                measured = [(entry.at.get(threshold), kind) for kind, threshold in at]
-                figures = [
-                    with_interval(getattr(figure, kind, None), getattr(figure, f"{kind}_ci95", None))
-                    for figure, kind in measured
-                ]
-                rows.append((name, result.name, entry.n, nme(entry), *figures, number(entry.nme_mean_shape, 1)))
-    return markdown_table(header, rows, left=2)
+    for entry, cells in zip(board.entries, board.cells, strict=True):
+        marks = []
+        for note in _notes(entry, listing):
+            marks.append(notes.setdefault(note, _letter(len(notes))))
+        row = [f"**{cell}**" if board.bold.get(column) == entry.name else cell for column, cell in cells.items()]
+        rows.append([_method(entry) + (f" <sup>{', '.join(marks)}</sup>" if marks else ""), *row])
+    text = markdown_table(("method", *board.heads.values()), rows)
+    for note, letter in notes.items():
+        text += f"\n<sup>{letter}</sup> {note[0].upper()}{note[1:]}.<br>"
+    return text.removesuffix("<br>") + "\n" * bool(notes)
 
 
-def paired(experiments: Sequence[Result]) -> str:
-    """The paired comparison of every two experiments that are measured on the same faces."""
-    groups: dict[frozenset, list[Result]] = {}
-    for result in experiments:
-        faces = frozenset(zip(result.faces.face_id, map(frozenset, result.faces.subsets), strict=True))
-        groups.setdefault(faces, []).append(result)
-    pairs = {}
-    for members in groups.values():
-        pairs |= comparisons.compare_pairs(members)
-    return comparisons.section(pairs) + (OTHER_FACES if len(groups) > 1 else "")
+def _letter(index: int) -> str:
+    """a, b, … z, aa, ab, …"""
+    above, letter = divmod(index, len(ascii_lowercase))
+    return (_letter(above - 1) if above else "") + ascii_lowercase[letter]
 
 
-def section(experiments: Sequence[Result], figures: Sequence[Published]) -> str:
-    """One dataset under one normaliser; `figures` are those published on the dataset."""
-    dataset, normaliser = section_key(experiments[0])
-    picture = f"![Cumulative error distributions](figures/{ced_name(dataset, normaliser)})\n"
-    parts = [f"## {dataset}, {normaliser_name(normaliser)}\n", summary(experiments), picture, subsets(experiments)]
-    parts += filter(None, [paired(experiments)])
-    parts.append(error_analysis.section(experiments))
-    rows = [
-        Measured(f"**{result.name}**", f"here, protocol {result.provenance.protocol}", result.metrics)
-        for result in experiments
+def published_table(board: Leaderboard, figures: Sequence[Published]) -> str:
+    """What others have published on the same faces; a sentence where nothing; empty without figures on the dataset."""
+    if not figures:
+        return ""
+    comparable = [figure for figure in figures if figure.normaliser == board.normaliser]
+    if not comparable:
+        return f"No figure on {board.dataset} has been published under this normaliser.\n"
+    if not board.published:
+        return other_faces(comparable)
+    columns: list[Column] = [
+        column for column in board.heads if any(column in cells for _, _, cells in board.published)
     ]
-    comparison = comparison_table(rows, figures, normaliser)
-    if comparison:
-        parts += ["### Comparison with published figures\n", comparison]
+    heads = ["NME ↓" if column == ("nme", "test") else board.heads[column] for column in columns]
+    rows = [
+        (method, source, *(cells.get(column, NOTHING) for column in columns))
+        for method, source, cells in board.published
+    ]
+    table = markdown_table(("published method", "source", *heads), rows, left=2)
+    secondary = any("†" in method for method, _, _ in board.published)
+    return f"Published figures on the same faces:\n\n{table}" + (f"\n{SECONDARY}" if secondary else "")
+
+
+def subset_tables(entries: Sequence[Entry]) -> str:
+    """A table for every subset, of every row of a section."""
+    columns = thresholds(entry for row in entries for entry in row.first.metrics.values())
+    marks = [(kind, threshold) for kind in ("fr", "auc") for threshold in columns]
+    header = ("method", *(f"{name}{INTERVAL}" for name in ("NME", *(at_threshold(*key) for key in marks))))
+    parts = []
+    for subset in ("test", *subsets_of(entries)):
+        members = [entry for entry in entries if subset in entry.first.metrics]
+        counts, mean_shapes = (
+            " or ".join(dict.fromkeys(values))
+            for values in zip(
+                *((str(entry.n(subset)), error(entry.mean_shape(subset))) for entry in members), strict=True
+            )
+        )
+        rows = []
+        for entry in members:
+            cells = []
+            for kind, threshold in marks:
+                figure = entry.at(subset, kind, threshold)
+                cells.append(spread(at(kind, figure.value, figure.interval), at(kind, figure.deviation)))
+            rows.append((entry.name, nme_cell(entry, subset), *cells))
+        parts.append(f"#### {subset}: {counts} faces, mean shape {mean_shapes}\n\n{markdown_table(header, rows)}")
     return "\n".join(parts)
 
 
-def provenance(results: Sequence[Result], times: Times) -> str:
-    """What made each row: hashes, the MLflow run, the training and the machine; and what it costs."""
-    results = sorted(results, key=lambda result: not result.is_experiment)
-    experiments = [(result.name, result.provenance, result.training) for result in results if result.is_experiment]
-    made = [(result.name, result.provenance, result.provenance.hashes) for result in results]
-    runs = markdown_table(
-        ("name", "MLflow run", "data", "params", "code", "model"),
-        [(name, p.run or NOTHING, h.data[:8], h.params[:8], h.code[:8], h.model[:8]) for name, p, h in made],
-        left=6,
-    )
-    trainings = markdown_table(
-        ("experiment", "recipe", "initial weights", "device", "input px", "epochs", "seed",
-         "landmarks outside the input"),
-        [
-            (name, p.recipe, p.init, training.device, p.input_px, training.epochs, training.seed,
-             f"{100 * p.outside_input:.2f} %")
-            for name, p, training in experiments
-        ],
-        left=4,
-    )  # fmt: skip
-    costs = markdown_table(
-        ("experiment", "parameters", "MB", "GFLOPs a face", *(f"{device} ms a face" for device in DEVICES)),
-        [
-            (name, f"{p.cost.parameters / 1e6:.2f} M", f"{p.cost.megabytes:.1f}", f"{p.cost.gflops:.2f}",
-             *times.cells(p.workload))
-            for name, p, _ in experiments
-        ],
-    )  # fmt: skip
-    whole = markdown_table(
-        ("name", "fingerprint", "data", "params", "code", "initial weights", "model"),
-        [(name, p.fingerprint, *(value for _, value in hashes)) for name, p, hashes in made],
-        left=7,
-    )
-    environments = []
-    for result in results:
-        steps = [("train", result.training)] if result.is_experiment else []
-        for step, machine in (*steps, ("evaluate", result.provenance.environment)):
-            environments.append((result.name, step, machine.cpu, machine.threads, machine.isa, machine.lock))
-    machines = markdown_table(
-        ("name", "step", "CPU", "threads", "instruction set", "locked packages"), environments, left=6
-    )
-    return (
-        "## Provenance\n\n"
-        "Hashes of the inputs (data, parameters, code) and of the trained model; the MLflow run has the training's "
-        f"history.\n\n{runs}\n{trainings}\n"
-        f"Cost of a face; times measured by `make bench` ({times.measured_on()}):\n\n{costs}\n"
-        "<details><summary>Full hashes, and the machines that the last bits depend on</summary>\n\n"
-        f"{whole}\n{machines}\n</details>\n"
-    )
+def section(content: Section, figures: Sequence[Published], listing: Listing) -> str:
+    """The section's text; `figures` are those published on the dataset."""
+    entries, board, tests, reason = content.entries, content.board, content.tests, content.reason
+    experiments = [result for entry in board.entries for result in entry.results]
+    facts = [f"{caption(board)}."]
+    mean_shapes = dict.fromkeys(error(entry.mean_shape("test")) for entry in entries)
+    if len(mean_shapes) == 1 and NOTHING not in mean_shapes:
+        facts.append(f"The mean shape's NME is {next(iter(mean_shapes))}.")
+    if common := provenance.common(experiments):
+        facts.append(f"{'All rows' if len(experiments) > 1 else 'Made with'}: {common}.")
+    if tests.to_baseline:
+        facts.append(f"The baseline of Δ is **{tests.baseline}** ({reason}).")
+    if any(len(entry.results) > 1 for entry in entries):
+        facts.append("Rows with several seeds are means over them; their tests compare each face's mean over seeds.")
+    parts = [
+        f"## {board.dataset}, {normaliser_name(board.normaliser)}\n",
+        " ".join(facts) + "\n",
+        main_table(board, listing),
+        published_table(board, figures),
+        CED.format(file=ced_name(board.dataset, board.normaliser)),
+        folded("Failure rates and AUC of all subsets, with intervals", subset_tables(board.entries)),
+        comparisons.section(tests, complete=len(tests.compared) == len(entries)),
+        folded("Error analysis", error_analysis.table(experiments)),
+    ]
+    return "\n".join(filter(None, parts))
 
 
 def render(
     results: Sequence[Result],
+    shown: Sequence[Section],
     figures: Mapping[str, Sequence[Published]],
     times: Times,
-    damaged: Mapping[str, Sequence[str]] | None = None,
+    damaged: Mapping[str, Sequence[str]],
+    listing: Listing,
 ) -> str:
-    """The whole page; figures: per dataset those that others have published. damaged: the faults of those not shown."""
+    """The whole page; shown: the sections of the results; figures: per dataset those that others have published.
+    damaged: the faults of those not shown."""
     if not results and not damaged:
         return f"{INTRODUCTION}\n{EMPTY}"
-    experiments = [result for result in results if result.is_experiment]
     parts = [INTRODUCTION, LEGEND]
     if damaged:
         rows = [(f"[{name}](pages/{name}.md)", faults[0] + (f"; {len(faults) - 1} more" if faults[1:] else ""))
                 for name, faults in sorted(damaged.items())]  # fmt: skip
         parts += [DAMAGED, markdown_table(("name", "what is wrong"), rows, left=2)]
-    for (dataset, _), members in groupby(sorted(experiments, key=section_key), section_key):
-        parts.append(section(list(members), figures.get(dataset, ())))
+    parts += [section(each, figures.get(each.key[0], ()), listing) for each in shown]
     parts += filter(None, [cross_dataset.section(results)])
-    return "\n".join([*parts, provenance(results, times), METHODS])
+    methods = folded("What the figures are and how their intervals are made", METHODS)
+    columns = folded("Columns of results.csv", COLUMNS + results_csv.documentation())
+    return "\n".join([*parts, provenance.section(results, times), "## Metrics and methods\n", methods, columns])

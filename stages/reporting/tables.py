@@ -1,14 +1,14 @@
-"""Markdown tables, and figures with the digits that their intervals justify."""
+"""Tables in Markdown, and one function per kind of figure that says with which digits it is shown, wherever it is."""
 
-import math
 from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from stages.metrics.schema import Mean, Metrics
+from stages.metrics.schema import Metrics
 
 NOTHING = "–"
 INFINITE = "∞"  # a mean over faces of which one has no prediction
+SPACE = "\N{NO-BREAK SPACE}"  # within a figure, so that no cell breaks it
 Interval = tuple[float, float] | None
 NORMALISERS = {"inter_ocular": "inter-ocular", "inter_pupil": "inter-pupil", "box_side": "box side"}
 
@@ -35,43 +35,75 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]], left
     return tabulate(cells[1:], cells[0], tablefmt="pipe", disable_numparse=True, colalign=align) + "\n"
 
 
-def decimals(interval: Interval) -> int:
-    """The decimals of an estimate: two significant digits of the interval's half-width, at most two decimals."""
+def folded(title: str, body: str) -> str:
+    """What a click on its title unfolds."""
+    return f"<details><summary>{title}</summary>\n\n{body.rstrip()}\n\n</details>\n"
+
+
+def _figure(value: float | None, places: int, interval: Interval = None, sign: str = "") -> str:
+    """`3.93 [3.80, 4.07]`, without a space at which it may be broken."""
+    if value is None:
+        return NOTHING
+    text = f"{value:{sign}.{places}f}"
     if interval is None:
-        return 1
-    half = (interval[1] - interval[0]) / 2
-    return 2 if half <= 0 else min(max(1 - math.floor(math.log10(half)), 0), 2)
+        return text
+    low, high = (f"{bound:{sign}.{places}f}" for bound in interval)
+    return f"{text}{SPACE}[{low},{SPACE}{high}]"
 
 
-def number(value: float | None, places: int) -> str:
-    return NOTHING if value is None else f"{value:.{places}f}"
+def error(value: float | None, interval: Interval = None) -> str:
+    """An NME in percent: `3.93`, `3.93 [3.80, 4.07]`; – where there is none."""
+    return _figure(value, 2, interval)
 
 
-def with_interval(value: float | None, interval: Interval) -> str:
-    """`5.12 [4.98, 5.27]`"""
-    places = decimals(interval)
-    if value is None or interval is None:
-        return number(value, places)
-    return f"{value:.{places}f} [{interval[0]:.{places}f}, {interval[1]:.{places}f}]"
+def mean_error(value: float | None, interval: Interval = None) -> str:
+    """An NME over faces of which there are some: ∞ where one of them has no prediction."""
+    return INFINITE if value is None else error(value, interval)
 
 
 def nme(entry: Metrics) -> str:
-    """The NME with its interval; ∞ where a face has no prediction."""
-    return INFINITE if entry.nme is None and entry.n else with_interval(entry.nme, entry.nme_ci95)
+    """The NME of a subset with its interval."""
+    return mean_error(entry.nme, entry.nme_ci95) if entry.n else NOTHING
 
 
-def mean(entry: Mean) -> str:
-    """A mean error without its interval, with the digits that it justifies; ∞ where a face has no prediction."""
-    return INFINITE if entry.nme is None else number(entry.nme, decimals(entry.ci95))
+def difference(value: float | None, interval: Interval = None) -> str:
+    """A difference of two NMEs: `-0.30 [-0.37, -0.22]`"""
+    return _figure(value, 2, interval, sign="+")
 
 
-def failure_rate(entry: Metrics, threshold: str) -> str:
-    """A failure rate without its interval, with the digits that it justifies; – where not measured at the threshold."""
-    at = entry.at.get(threshold)
-    return NOTHING if at is None else number(at.fr, decimals(at.fr_ci95))
+def failure_rate(value: float | None, interval: Interval = None) -> str:
+    """In percent: `4.64`"""
+    return _figure(value, 2, interval)
 
 
-def auc(entry: Metrics, threshold: str) -> str:
-    """An AUC of the entry: it changes about ten times as much as the NME, so it has one digit fewer."""
-    at = entry.at.get(threshold)
-    return NOTHING if at is None else number(at.auc, max(decimals(entry.nme_ci95) - 1, 0))
+def auc(value: float | None, interval: Interval = None) -> str:
+    """In percent: `60.5`. It changes about ten times as much as the NME, so it has one decimal fewer."""
+    return _figure(value, 1, interval)
+
+
+def at(kind: str, value: float | None, interval: Interval = None) -> str:
+    """A figure at a threshold; kind: fr or auc."""
+    return {"fr": failure_rate, "auc": auc}[kind](value, interval)
+
+
+def spread(text: str, deviation: str) -> str:
+    """`3.93 ± 0.04`: with the standard deviation over seeds, which may be none."""
+    return text if deviation == NOTHING else f"{text}{SPACE}±{SPACE}{deviation}"
+
+
+def correlation(value: float | None) -> str:
+    return _figure(value, 2)
+
+
+def share(value: float, places: int = 0) -> str:
+    """`16 %`, of a fraction."""
+    return f"{100 * value:.{places}f}{SPACE}%"
+
+
+def parameters(count: int) -> str:
+    """In millions: `9.65`"""
+    return f"{count / 1e6:.2f}"
+
+
+def milliseconds(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3g}"

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from stages.reporting.tables import NOTHING
 from stages.system.errors import InputError, validation_faults
 
 DEVICES = ("CPU", "GPU")
@@ -27,10 +26,10 @@ class Times(BaseModel):
     machine: _Machine | None = None
     figures: list[_Measurement] = []
 
-    def cells(self, workload: str) -> tuple[str, ...]:
-        """The milliseconds a face on each of DEVICES, for the table."""
-        times = {(entry.workload, entry.device): f"{entry.value:.3g}" for entry in self.figures if entry.workload}
-        return tuple(times.get((workload, device), NOTHING) for device in DEVICES)
+    def of(self, workload: str, device: str) -> float | None:
+        """The milliseconds a face on one of DEVICES."""
+        times = {(entry.workload, entry.device): entry.value for entry in self.figures if entry.workload}
+        return times.get((workload, device))
 
     def measured_on(self) -> str:
         """The machine and the date."""
