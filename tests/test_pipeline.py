@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("resolve", "obtain", "fetch", "preprocess", "train", "predict", "evaluate", "report")
 SAME_SCRIPT = {"predict_cross": "predict", "evaluate_cross": "evaluate"}
 # What a stage shows of params/resolved.yaml, besides the parameters that it acts on
-SHOWN = {"evaluate": {"set.${item.set}"}, "evaluate_cross": {"set.${item.set}"}, "report": {"baselines"}}
+SHOWN = {"evaluate": {"set.${item.set}"}, "evaluate_cross": {"set.${item.set}"}, "report": {"baselines", "experiments"}}
 # No stage depends on these: they cannot change a figure. Parameters are tracked by value.
 UNTRACKED = ("stages/config", "stages/tracking", "stages/system")
 # Who may import whom, apart from itself. Scripts may import everything.
@@ -25,6 +25,7 @@ ALLOWED = {
     "inference": {"data", "model", "system.errors", "system.files", "system.processes"},
     "metrics": {"data", "predictions", "system.errors", "system.files"},
     "reporting": {"data", "metrics", "predictions", "system.errors", "system.files"},
+    "importing": {"config", "data", "sources", "system.errors", "system.files", "system.processes"},
     "config": {"data", "system.errors", "system.files"},
     "tracking": {"config", "data", "system"},
 }

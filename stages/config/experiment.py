@@ -21,8 +21,9 @@ class Experiment:
 
     name: of the experiment or of the cross-dataset evaluation. data: the dataset whose test faces are measured.
     model_name: the experiment whose model it is; trained_on: its dataset. entry: that experiment's name in
-    params/pipeline.yaml, which its other seeds share; changes: what it sets there, such as {"train.lr": 0.002}.
-    parameters: all of that dataset's and of the recipe's as plain values, to identify the experiment, not to act on.
+    params/pipeline.yaml, which its other seeds share; init_entry: that of the experiment it starts from. changes: what
+    it sets there, such as {"train.lr": 0.002}. parameters: all of that dataset's and of the recipe's as plain values,
+    to identify the experiment, not to act on.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Experiment:
     entry: str
     recipe_name: str
     init: str
+    init_entry: str | None
     changes: dict[str, Any]
     recipe: Recipe
     parameters: dict[str, Any]
@@ -109,6 +111,7 @@ def load_experiment(name: str, *sections: str) -> Experiment:
         entry=listed.entry,
         recipe_name=listed.recipe,
         init=listed.init,
+        init_entry=pipeline.experiments[listed.init].entry if listed.init in pipeline.experiments else None,
         changes=listed.changes,
         recipe=Recipe(**{section: recipe[section] for section in sections if section in RECIPE}),
         parameters={

@@ -149,5 +149,7 @@ def series_key(experiment: Experiment, identity: Identity) -> str:
     recipe = dict(experiment.parameters["recipe"])
     recipe["train"] = {key: value for key, value in recipe["train"].items() if key != "seed"}
     hashes = {name: value for name, value in identity.hashes.items() if name != "params"}
+    if experiment.init_entry != experiment.init:  # each seed starts from another one's same seed
+        hashes["init"] = experiment.init_entry or hashes["init"]
     scheme = read_scheme(experiment.trained_on).model_dump()
     return short_hash([experiment.trained_on, experiment.parameters["dataset"], scheme, recipe, hashes])
