@@ -24,7 +24,7 @@ ALLOWED = {
     "metrics": {"data", "predictions", "system.errors", "system.files"},
     "reporting": {"data", "metrics", "predictions", "system.errors", "system.files"},
     "config": {"data", "system.errors", "system.files"},
-    "tracking": {"config", "data", "system"},
+    "tracking": {"config", "data", "metrics.schema", "system"},
 }
 
 
