@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint bench ui clean
+.PHONY: git help repro test lint bench ui runs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -14,7 +14,8 @@ repro: git .venv/installed ## install, then reproduce every figure: `dvc repro`
 	dvc repro
 	@python -m stages.log_restored
 	@echo "The report:       $(CURDIR)/reports/results.md"
-	@echo "The MLflow page:  make ui, then http://127.0.0.1:5000"
+	@echo "The experiments:  make runs"
+	@echo "The MLflow page:  make ui"
 
 test: .venv/installed ## install what is missing and run the tests
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -28,11 +29,10 @@ bench: .venv/installed ## measure speed and exactness on this machine
 
 ui: .venv/installed ## the MLflow page of all runs, on 127.0.0.1:5000 (PORT=… for another)
 	@python -m stages.log_restored
-	@test -n "$$MLFLOW_TRACKING_URI" -o -f mlflow.db || { echo "no run yet: make repro first"; exit 1; }
-	@python -m stages.views http://127.0.0.1:$(or $(PORT),5000)
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false python -m mlflow server \
-	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --artifacts-destination ./mlartifacts \
-	  --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
+	@python -m stages.ui --port $(or $(PORT),5000)
+
+runs: .venv/installed ## the experiments, what differs in each, and its test NME
+	@python -m stages.runs
 
 clean: ## remove the environment and training checkpoints (data, models and results are kept)
 	rm -rf .venv .training

@@ -27,7 +27,7 @@ ALLOWED = {
     "reporting": {"data", "metrics", "predictions", "system.errors", "system.files"},
     "importing": {"config", "data", "sources", "system.errors", "system.files", "system.processes"},
     "config": {"data", "system.errors", "system.files"},
-    "tracking": {"config", "data", "system"},
+    "tracking": {"config", "data", "metrics.schema", "system"},
 }
 
 

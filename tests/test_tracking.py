@@ -1,7 +1,6 @@
 """What a run holds, which process owns it, and that no store can stop a stage. One embedded database for the module."""
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.system.errors import InputError, Stopped
+from stages.system.errors import Stopped
 from stages.tracking import store, views
 from stages.tracking.run import find, track
 from stages.tracking.store import DataInput, Known, store_uri
@@ -46,6 +45,7 @@ def client(tmp_path_factory):
 def elsewhere(tmp_path, monkeypatch):
     """A fresh root, and no test's store but what it names."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")  # so that it is part of what may fail
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("LANDMARKS_TRACKING", raising=False)
     return tmp_path
@@ -154,6 +154,7 @@ def test_a_repository_may_be_in_a_folder_of_any_name(tmp_path, monkeypatch, name
     root = tmp_path / name
     root.mkdir()
     monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("LANDMARKS_TRACKING", raising=False)
     monkeypatch.chdir(root if inside else tmp_path)
@@ -169,7 +170,7 @@ def test_a_repository_may_be_in_a_folder_of_any_name(tmp_path, monkeypatch, name
         assert ("val/nme", 4.0) in database.execute("SELECT key, value FROM metrics").fetchall()
     assert (root / "mlartifacts" / run.id / "artifacts/figures/ced.svg").exists()
     assert find("odd", "f1").tags
-    assert len(views.save("http://127.0.0.1:5000")) == 4
+    assert views.save("http://127.0.0.1:5000").views
     if inside:
         assert sorted(os.listdir(tmp_path)) == sorted([name, "ced.svg"]), "and nothing beside it"
 
@@ -190,18 +191,26 @@ def test_a_run_is_looked_up_without_being_opened(client):
     assert find("looked-up", "f1").deleted == ""
 
 
-def test_what_is_added_afterwards_changes_no_time_and_no_tag_but_its_own(client):
+def test_what_is_added_afterwards_changes_no_time_and_no_tag_that_is_there(client):
     with begin("later", "f1", "train", tags={"cpu": "one"}) as run:
         pass
     before = client.get_run(run.id)
-    with begin("later", "f1", "evaluate", tags={"cpu": "other"}, afterwards=True) as later:
+    test = DataInput("demo", MD5, "data/crops/demo", "test", 80)
+    with begin("later", "f1", "evaluate", tags={"cpu": "other", "seed": "1"}, data=test, afterwards=True) as later:
         later.log({"test/nme": 4.0})
         later.mark("evaluate")
     after = client.get_run(run.id)
     assert (later.id, later.tracked) == (run.id, True)
     assert after.info.to_proto() == before.info.to_proto()
-    assert after.data.tags == before.data.tags | {"logged.evaluate": "true"}
+    assert after.data.tags == before.data.tags | {"logged.evaluate": "true", "seed": "1"}
     assert after.data.metrics == {"test/nme": 4.0}
+    assert [given.dataset.name for given in after.inputs.dataset_inputs] == ["demo-test"]
+    with pytest.raises(RuntimeError), begin("later", "f1", "evaluate", afterwards=True):
+        raise RuntimeError
+    assert client.get_run(run.id).info.to_proto() == before.info.to_proto(), "the training has not failed"
+    with begin("later", "f2", "evaluate", afterwards=True) as new:
+        assert client.get_run(new.id).info.status == "RUNNING"
+    assert client.get_run(new.id).info.status == "FINISHED"
 
 
 def test_the_commit_and_whether_the_tree_is_dirty_are_tags(client):
@@ -222,10 +231,31 @@ def test_a_whole_history_arrives_step_by_step(client):
         run.mark("history")
         assert run.has("history")
     history = client.get_metric_history(run.id, "train/loss")
-    assert [(m.step, m.value) for m in history] == [(step, 1 / step) for step in range(1, 1301)]
+    assert [m.step for m in history] == list(range(1, 1301))
+    assert [m.value for m in history] == pytest.approx([1 / step for step in range(1, 1301)], rel=1e-5)
     with begin("history", "f1", "evaluate") as again:  # so a run restored from the cache is logged once
         assert again.has("history")
         assert not again.has("figures")
+
+
+def test_a_logged_value_has_six_digits(client):
+    with begin("digits", "f1") as run:
+        run.log({"test/nme": 5.960642802203323, "lr": 0.000123456789, "n": 10472})
+    assert client.get_run(run.id).data.metrics == {"test/nme": 5.96064, "lr": 0.000123457, "n": 10472}
+
+
+def test_the_name_in_mlflow_says_what_differs(client, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "puffy-lads")
+    tags = {"entry": "wide", "variant": "lr=0.002 width=12", "seed": "2"}
+    with begin("wide-s2", "abcdef0123456789", tags=tags) as run:
+        pass
+    stored = client.get_run(run.id)
+    assert run.name == "wide-s2-abcdef01", "in files, which are the same on every machine"
+    assert stored.info.run_name == "wide-s2-abcdef01 lr=0.002 width=12"
+    assert stored.data.tags.items() >= (tags | {"dvc_experiment": "puffy-lads"}).items()
+    with begin("wide-s2", "f2", tags=tags | {"variant": "milestones=[1]" * 20}) as run:
+        pass
+    assert len(client.get_run(run.id).info.run_name) == 100
 
 
 def test_what_is_not_finite_is_logged_as_nan(client):
@@ -318,6 +348,7 @@ def test_a_reused_pid_is_known_by_its_start_time_and_other_hosts_are_left_alone(
 
 
 def test_system_metrics_go_on_where_they_stopped(client, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
     key = "system/cpu_utilization_percentage"
     for _ in range(2):
@@ -331,6 +362,12 @@ def test_system_metrics_go_on_where_they_stopped(client, monkeypatch):
     assert len(steps) >= 2
     assert steps == list(range(len(steps)))
     assert "SystemMetricsMonitor" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_load_of_the_machine_is_logged_only_where_it_is_asked_for(client, monkeypatch):
+    monkeypatch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", raising=False)
+    with begin("idle", "f1", system_metrics=True):
+        assert "SystemMetricsMonitor" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_four_processes_on_a_fresh_store_all_succeed_and_share_one_run(elsewhere):
@@ -504,20 +541,6 @@ def test_the_environment_names_another_store(monkeypatch, tmp_path):
     assert store_uri(tmp_path) == "http://tracking.example:5000"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert store_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-
-
-def test_the_saved_views_are_kept_with_the_experiment_and_their_links_returned(client, monkeypatch):
-    for _ in range(2):  # again is no fault
-        links = views.save("http://127.0.0.1:5000")
-    group = client.get_experiment_by_name("hrnet-landmarks")
-    assert len(links) == len(views.VIEWS) == 4
-    for name, link in zip(views.VIEWS, links, strict=True):
-        assert f"/#/experiments/{group.experiment_id}/runs?viewStateShareKey={name}" in link
-        assert ("&compareRunsMode=CHART" in link) == (name != "best")
-        assert json.loads(group.tags[f"mlflow.sharedViewState.{name}"])
-    monkeypatch.setattr(views, "EXPERIMENT", "another")
-    with pytest.raises(InputError, match="dvc repro makes its first run"):
-        views.save("http://127.0.0.1:5000")
 
 
 def test_a_picture_is_kept_where_the_image_grid_looks_for_it(client, tmp_path):

@@ -34,6 +34,21 @@ def is_alive(tags: Mapping[str, str]) -> bool:
         return False
 
 
+def dvc_experiment() -> dict[str, str]:
+    """The name of the DVC experiment that this process is part of: `dvc exp run` sets it."""
+    name = os.environ.get("DVC_EXP_NAME")
+    return {"dvc_experiment": name} if name else {}
+
+
+def committed(path: Path) -> str | None:
+    """The text of a file, relative to the working directory, in the last commit; None where it is in none."""
+    command = ["git", "--no-optional-locks", "show", f"HEAD:./{path.as_posix()}"]
+    try:
+        return subprocess.run(command, capture_output=True, check=True, timeout=10).stdout.decode()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
 def commit() -> dict[str, str]:
     """The commit of the code, and whether it was changed since, apart from what the pipeline itself writes."""
 

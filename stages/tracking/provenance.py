@@ -14,6 +14,7 @@ import yaml
 from stages.config.experiment import Experiment
 from stages.data.scheme import read_scheme, scheme_file
 from stages.system.files import digest
+from stages.tracking.variant import variant
 
 LOCK = Path("constraints.txt")
 MEASURED = ("train", "predict", "evaluate")  # the stages whose code decides a figure
@@ -21,13 +22,19 @@ MEASURED = ("train", "predict", "evaluate")  # the stages whose code decides a f
 
 def dvc_hash(path: Path) -> str:
     """The hash that DVC gives a file or a folder: from dvc.lock in a stage that DVC runs, else computed in its way."""
-    if os.environ.get("DVC_STAGE") and Path("dvc.lock").exists():
+    if os.environ.get("DVC_STAGE"):
         # DVC has just checked or made the stage's deps, so its lock file is current and nothing need be read again
-        for stage in (yaml.safe_load(Path("dvc.lock").read_text()) or {}).get("stages", {}).values():
-            for out in stage.get("outs", []):
-                if out["path"] == path.as_posix():
-                    return out["md5"]
+        locked = _locked_outs().get(path.as_posix())
+        if locked is not None:
+            return locked
     return content_hash(path)
+
+
+def _locked_outs() -> dict[str, str]:
+    """The hash of every out in dvc.lock, by path."""
+    lock = Path("dvc.lock")
+    stages = ((yaml.safe_load(lock.read_text()) or {}) if lock.exists() else {}).get("stages", {})
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
 def _is_ignored(path: Path) -> bool:
@@ -109,6 +116,7 @@ class Identity:
     init: str
     hashes: Mapping[str, str]  # of its data, parameters, code and initial weights
     parameters: Mapping[str, object]
+    labels: Mapping[str, str]  # that decide nothing: its entry in params/pipeline.yaml, the variant and the seed
 
     @property
     def fingerprint(self) -> str:
@@ -125,7 +133,7 @@ class Identity:
     def tags(self) -> dict[str, str]:
         names = {"dataset": self.dataset, "recipe": self.recipe, "init": self.init}
         hashes = {"initial_weights" if name == "init" else name: value for name, value in self.hashes.items()}
-        return names | hashes
+        return names | hashes | dict(self.labels)
 
 
 def identify(experiment: Experiment) -> Identity:
@@ -139,8 +147,9 @@ def identify(experiment: Experiment) -> Identity:
     }
     dataset, recipe = experiment.parameters["dataset"], experiment.parameters["recipe"]
     logged = {**recipe, "source": dataset["source"], "crops": dataset["crops"], "landmarks": dataset["landmarks"]}
+    labels = {"entry": experiment.entry, "variant": variant(experiment), "seed": str(recipe["train"]["seed"])}
     return Identity(
-        experiment.model_name, experiment.trained_on, experiment.recipe_name, experiment.init, hashes, logged
+        experiment.model_name, experiment.trained_on, experiment.recipe_name, experiment.init, hashes, logged, labels
     )
 
 
@@ -153,3 +162,19 @@ def series_key(experiment: Experiment, identity: Identity) -> str:
         hashes["init"] = experiment.init_entry or hashes["init"]
     scheme = read_scheme(experiment.trained_on).model_dump()
     return short_hash([experiment.trained_on, experiment.parameters["dataset"], scheme, recipe, hashes])
+
+
+def changed_since(experiment: Experiment, hashes: Mapping[str, str]) -> list[str]:
+    """Which of code, parameters, data and initial weights are no longer those of results with these hashes.
+
+    Nothing large is read: data and weights are as dvc.lock has them, and what is not at hand counts as unchanged.
+    """
+    now = {"code": code_hash(*MEASURED)}
+    if scheme_file(experiment.trained_on).exists():
+        now["params"] = short_hash([experiment.parameters, read_scheme(experiment.trained_on).model_dump()])
+    outs = _locked_outs()
+    for name, path in (("data", experiment.crops), ("init", experiment.initial_weights)):
+        if path.as_posix() in outs:
+            now[name] = outs[path.as_posix()]
+    words = {"code": "code", "params": "parameters", "data": "data", "init": "initial weights"}
+    return [words[name] for name in words if name in now and hashes.get(name) != now[name]]

@@ -5,7 +5,7 @@ no stage ran, is entered afterwards (`python -m stages.log_restored`).
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pandas as pd
@@ -14,16 +14,20 @@ from stages.config.experiment import Experiment, load_experiment
 from stages.config.pipeline import read_pipeline
 from stages.tracking.provenance import Identity, environment, identify
 from stages.tracking.run import DataInput, Run, find, track
-from stages.tracking.store import typed
+from stages.tracking.store import Known, typed
 
 
 def tracked(identity: Identity, stage: str, context: str, faces: int, tags: dict | None = None, **options):
-    """The experiment's MLflow run, found or created. context: the split that the stage reads, `training` or `test`."""
+    """The experiment's MLflow run, found or created. context: the split that the stage reads, `training` or `test`.
+
+    Only a training opens a finished run again, so that the times of a run are those of its training.
+    """
     data = DataInput(identity.dataset, identity.hashes["data"], f"data/crops/{identity.dataset}", context, faces)
     tags = identity.tags() | (environment() if tags is None else tags)
     return track(
-        identity.experiment, identity.fingerprint, stage, params=identity.parameters, tags=tags, data=data, **options
-    )
+        identity.experiment, identity.fingerprint, stage, params=identity.parameters, tags=tags, data=data,
+        afterwards=stage != "train", **options,
+    )  # fmt: skip
 
 
 def log_training(run: Run, experiment: Experiment) -> None:
@@ -46,6 +50,8 @@ def log_evaluation(run: Run, experiment: Experiment) -> None:
     for subset, entry in json.loads((report / "metrics.json").read_text()).items():
         prefix = "test" if subset == "test" else f"test_{subset}"
         values |= {f"{prefix}/{key}": value for key, value in entry.items() if isinstance(value, int | float)}
+        low, high = entry["nme_ci95"] or (None, None)
+        values |= {f"{prefix}/nme_ci95_low": low, f"{prefix}/nme_ci95_high": high}
     details = json.loads((report / "details.json").read_text())
     values |= {f"test/p{p}": value for p, value in details["percentiles"]["test"].items()}
     values["test/spearman_confidence_error"] = details["calibration"]["rank_correlation_faces"]
@@ -79,10 +85,10 @@ def log_pages(run: Run, name: str) -> None:
     run.mark("report")
 
 
-def is_current(experiment: Experiment, identity: Identity) -> bool:
-    """Whether the results under reports/ are of the experiment as it is now."""
+def _fingerprint(experiment: Experiment) -> str | None:
+    """That of the experiment whose model the results under reports/ are of; None where there are none."""
     path = experiment.report / "provenance.json"
-    return path.exists() and json.loads(path.read_text())["fingerprint"] == identity.fingerprint
+    return json.loads(path.read_text())["fingerprint"] if path.exists() else None
 
 
 def log_missing(damaged: Collection[str] = ()) -> list[str]:
@@ -94,35 +100,37 @@ def log_missing(damaged: Collection[str] = ()) -> list[str]:
     pipeline, lines = read_pipeline(), []
     for name in (name for name in pipeline.experiments if name not in damaged):
         experiment = load_experiment(name)
-        if (
-            not (experiment.report / "provenance.json").exists()
-            or not (experiment.model / "model.safetensors").exists()
-        ):
+        fingerprint = _fingerprint(experiment)
+        if fingerprint is None or not (experiment.model / "model.safetensors").exists():
             continue
-        identity = identify(experiment)
-        if not is_current(experiment, identity):
-            continue
-        known = find(identity.experiment, identity.fingerprint)
+        known = find(name, fingerprint)
         if known is None:
             break
+        crossed = [key for key, cross in pipeline.cross_dataset.items() if cross.experiment == name]
+        missing = _missing(experiment, known, [key for key in crossed if key not in damaged])
+        if not missing or (identity := identify(experiment)).fingerprint != fingerprint:  # reads all crops
+            continue
         if known.deleted:
             command = typed(f"mlflow runs restore --run-id {known.deleted}")
             lines.append(f"{name}: its MLflow run was deleted, so nothing is entered. To have it back: {command}")
             continue
-        missing = [] if "logged.evaluate" in known.tags else [(log_evaluation, experiment)]
-        for key, cross in pipeline.cross_dataset.items():
-            if cross.experiment == name and key not in damaged and f"logged.cross_dataset.{key}" not in known.tags:
-                evaluated = load_experiment(key)
-                if is_current(evaluated, identity):
-                    missing.append((log_cross_dataset, evaluated))
-        if "logged.report" not in known.tags and (Path("reports/pages") / f"{name}.md").exists():
-            missing.append((log_pages, name))
-        if not missing:
-            continue
         metrics = json.loads((experiment.report / "metrics.json").read_text())
-        with tracked(identity, "evaluate", "test", metrics["test"]["n"], afterwards=True) as run:
+        with tracked(identity, "evaluate", "test", metrics["test"]["n"]) as run:
             for log, what in missing:
                 log(run, what)
         if run.tracked:
             lines.append(f"{name}: entered in MLflow as run {run.name}")
     return lines
+
+
+def _missing(experiment: Experiment, known: Known, crossed: Collection[str]) -> list[tuple[Callable, object]]:
+    """What the run of an experiment's results lacks of them and of its cross-dataset evaluations: (log, of what)."""
+    missing: list[tuple[Callable, object]] = []
+    if "logged.evaluate" not in known.tags:
+        missing.append((log_evaluation, experiment))
+    for cross in (load_experiment(key) for key in crossed if f"logged.cross_dataset.{key}" not in known.tags):
+        if _fingerprint(cross) == _fingerprint(experiment):
+            missing.append((log_cross_dataset, cross))
+    if "logged.report" not in known.tags and (Path("reports/pages") / f"{experiment.name}.md").exists():
+        missing.append((log_pages, experiment.name))
+    return missing

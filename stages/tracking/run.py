@@ -3,6 +3,8 @@
     with track("demo-quick", fingerprint, "train", params=params, tags=tags, data=data) as run:
         run.log({"train/loss": 0.1, "val/nme": 4.2}, step=epoch)
 
+MLflow's name of a run is that of `run.name` and what differs from its recipe: `demo-quick-1a2b3c4d lr=0.002`.
+
 The store is `mlflow.db` at the root of the repository that owns the pipeline, or what `MLFLOW_TRACKING_URI` names;
 `LANDMARKS_TRACKING=off` turns tracking off. No failure of the store stops a stage: the first one is reported on
 stderr, and the rest of the stage runs untracked. Runs are addressed by their id; `mlflow.start_run` is not used.
@@ -30,12 +32,15 @@ from stages.tracking.store import (
     known,
     mlflow_available,
     open_run,
+    project_root,
     store_uri,
     warn,
     within,
 )
 
 METRICS_PER_CALL, PARAM_LENGTH = 1000, 6000  # MLflow's limits
+TITLE_LENGTH = 100
+DIGITS = 6  # significant ones, of a logged value
 KEY = re.compile(r"\w[\w.: -]*(/\w[\w.: -]*)*", re.ASCII)
 
 
@@ -56,8 +61,12 @@ class Run:
         self.log_history([(step, metrics)])
 
     def log_history(self, rows: Iterable[tuple[int, Mapping[str, float]]]) -> None:
-        """Log (step, metrics) for many steps, in as few calls as MLflow allows."""
-        values = [(_checked(key), float(value), step) for step, metrics in rows for key, value in metrics.items()]
+        """Log (step, metrics) for many steps, in as few calls as MLflow allows; six significant digits of each."""
+        values = [
+            (_checked(key), float(f"{value:.{DIGITS}g}"), step)
+            for step, metrics in rows
+            for key, value in metrics.items()
+        ]
         if self._client is None:
             return
         from mlflow.entities import Metric
@@ -121,7 +130,9 @@ class Run:
     def _open(self, labels: dict[str, str], values: dict[str, str], data: DataInput | None, afterwards: bool) -> None:
         try:
             uri, self._timeout = _store()
-            opening = functools.partial(open_run, uri, self.name, labels, values, data, afterwards)
+            title = f"{self.name} {labels.get('variant', '')}".strip()
+            title = title if len(title) <= TITLE_LENGTH else f"{title[: TITLE_LENGTH - 1]}…"
+            opening = functools.partial(open_run, uri, title, labels, values, data, afterwards)
             self._client, entry, self._owns = within(self._timeout, opening)
             self.id, self._tags = entry.info.run_id, set(entry.data.tags)
         except Exception as error:
@@ -150,7 +161,7 @@ class Run:
 
 def _store() -> tuple[str, float | None]:
     """The store's URI, and the seconds that one call may take; None: no limit."""
-    uri = store_uri(Path(os.environ.get("DVC_ROOT") or process.CODE).resolve())
+    uri = store_uri(project_root())
     limit = None if embedded_database(uri) else max(TIMEOUT, float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]))
     return uri, limit
 
@@ -185,7 +196,8 @@ def track(
 ) -> Iterator[Run]:
     """The run of (experiment, fingerprint), RUNNING inside the block; after it FINISHED, FAILED or KILLED.
 
-    afterwards: one that is FINISHED is only added to: its times, status and tags stay.
+    afterwards: one that is FINISHED is only added to: its times, its status and the tags that it has stay.
+    system_metrics: log the machine's load too, where the environment says MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true.
 
     The experiment's other runs that a killed process of this host has left RUNNING are set to KILLED. A param that was
     logged with another value keeps the first one; the tag `latest.<param>` has the new one.
@@ -193,10 +205,11 @@ def track(
     run = Run(f"{experiment}-{fingerprint[:8]}")
     identity = {"experiment": _checked(experiment), "fingerprint": _checked(fingerprint), "stage": stage}
     values = {_checked(key): str(value)[:PARAM_LENGTH] for key, value in _flat(params)}
-    labels = {_checked(key): str(value)[:TAG_LENGTH] for key, value in {**tags, **process.commit(), **identity}.items()}
+    tags = {**tags, **process.commit(), **process.dvc_experiment(), **identity}
+    labels = {_checked(key): str(value)[:TAG_LENGTH] for key, value in tags.items()}
     if _is_on():
         run._open(labels, values, data, afterwards)
-        if system_metrics:
+        if system_metrics and os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("true", "1"):
             run._watch()
     status = "FAILED"
     try:

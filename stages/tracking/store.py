@@ -53,6 +53,11 @@ class DataInput:
     rows: int  # faces
 
 
+def project_root() -> Path:
+    """The repository that owns the pipeline."""
+    return Path(os.environ.get("DVC_ROOT") or process.CODE).resolve()
+
+
 def store_uri(root: Path) -> str:
     """The tracking URI in use: `MLFLOW_TRACKING_URI`, else the database at `root`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or database_uri(root / "mlflow.db")
@@ -143,7 +148,7 @@ def known(uri: str, tags: dict) -> Known:
 def open_run(uri: str, name: str, tags: dict, params: dict, data: DataInput | None, afterwards: bool = False) -> tuple:
     """(client, run, whether we own it): the run of these tags, found or created, RUNNING and described.
 
-    afterwards: a run that is FINISHED is left as it is.
+    afterwards: a run that is FINISHED keeps its status, its times and the tags that it has.
     """
     from mlflow import MlflowClient
 
@@ -158,6 +163,8 @@ def open_run(uri: str, name: str, tags: dict, params: dict, data: DataInput | No
         mine = f"tags.experiment = '{tags['experiment']}'"
         runs = search(_same(tags))
         if afterwards and runs and runs[0].info.status == "FINISHED":
+            new = {key: value for key, value in tags.items() if key not in runs[0].data.tags}
+            _describe(client, runs[0], params, new, data)
             return client, runs[0], False
         owner = runs[0].data.tags if runs and runs[0].info.status == "RUNNING" else {}
         taken = process.is_alive(owner) and not process.is_this(owner)
