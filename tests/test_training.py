@@ -1,7 +1,10 @@
 """A stopped training resumes to the same bits, and reports what makes it fail."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 
 from stages.config.experiment import load_recipe
 from stages.model import fit, optimisation
@@ -253,6 +257,24 @@ def test_a_killed_train_stage_resumes_to_the_same_model(cut_project, how):
     assert "resuming after epoch" in cut_project.stage("train", "toy-tiny")
     assert files_of(cut_project.folder / "models/toy-tiny") == expected
     assert not list((cut_project.folder / ".training").glob("toy-tiny-*")), "a finished training leaves no checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting", "spins"),
+    [
+        ("train", {}, "1000"),
+        ("predict", {}, "1000"),
+        ("train", {"OMP_WAIT_POLICY": "PASSIVE"}, "0"),
+        ("train", {"GOMP_SPINCOUNT": "77"}, "77"),
+    ],
+)
+def test_waiting_threads_soon_sleep_unless_the_user_has_said_how_they_wait(stage, setting, spins):
+    """As the OpenMP library says when it is loaded."""
+    own = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    command = [sys.executable, "-m", f"stages.{stage}", "--help"]
+    process = subprocess.run(command, cwd=ROOT, env=own | setting | {"OMP_DISPLAY_ENV": "verbose"}, capture_output=True,
+                             text=True, check=True)  # fmt: skip
+    assert re.search(r"GOMP_SPINCOUNT = '(\d+)'", process.stderr).group(1) == spins
 
 
 def test_two_trainings_of_one_experiment_are_refused_and_a_dead_one_holds_nothing(cut_project):
