@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint bench ui runs clean
+.PHONY: git help repro test lint bench ui runs notebook notebooks clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -34,6 +34,13 @@ ui: .venv/installed ## the MLflow page of all runs, on 127.0.0.1:5000 (PORT=… 
 runs: .venv/installed ## the experiments, what differs in each, and its test NME
 	@python -m stages.runs
 
+notebook: .venv/notebook ## the notebooks in JupyterLab, on 127.0.0.1:8888 (PORT=… for another)
+	python -m jupyterlab --notebook-dir . --ServerApp.ip 127.0.0.1 --ServerApp.port $(or $(PORT),8888) \
+	  --LabApp.check_for_updates_class jupyterlab.NeverCheckForUpdate --LabApp.news_url None notebooks
+
+notebooks: .venv/notebook ## execute the notebooks and write them as pages into reports/notebooks
+	python -m stages.notebooks
+
 clean: ## remove the environment and training checkpoints (data, models and results are kept)
 	rm -rf .venv .training
 
@@ -43,10 +50,22 @@ git:
 	@test -e .git || { echo "error: this folder is not a git repository, and DVC needs one (a ZIP download has none):"; \
 	  echo "use git clone, or here: git init && git add -A && git commit -m 'Start here'; then make repro again"; exit 1; }
 
+# pip's progress bars in a terminal, its warnings alone in a log
+PIP_OUTPUT := $(shell test -t 2 || echo --quiet)
+
 # The packages that pyproject.toml names, at the versions that constraints.txt pins.
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > .venv/needs.txt
-	python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r .venv/needs.txt
+	@echo "installing $$(grep -c == constraints.txt) packages into .venv: some minutes, 2 GB on disk (more if torch comes with CUDA)"
+	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt -r .venv/needs.txt
+	@touch $@
+
+# JupyterLab and nbconvert, which nothing else needs. Their versions are pinned in a file of their own, since the hash of
+# constraints.txt is recorded with every result.
+.venv/notebook: .venv/installed notebooks/constraints.txt
+	@python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["notebook"], sep="\n")' > .venv/notebook.txt
+	@echo "installing JupyterLab into .venv: a minute, 0.1 GB on disk"
+	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt -c notebooks/constraints.txt -r .venv/notebook.txt
 	@touch $@

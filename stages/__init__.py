@@ -1,0 +1,11 @@
+"""The stages of dvc.yaml and what they are made of."""
+
+import os
+
+# An OpenMP thread that waits for the others spins before it sleeps; in GNU's OpenMP, which torch brings, 300,000 times.
+# Where other programs use the cores too, it spins while the thread it waits for has no core, and an epoch takes several
+# times as long. 1000 times bridge the short waits within a step; no bit of a result depends on the number. It is set
+# here because the library reads it when torch is imported, and a package is imported before its modules.
+WAITING = {"GOMP_SPINCOUNT": "1000"}
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ |= WAITING

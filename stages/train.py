@@ -10,6 +10,7 @@ A run that was stopped, in whatever way, continues from its last checkpoint (.tr
 
 import argparse
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from stages.config.experiment import load_experiment
 from stages.data.crops import IMAGE_HASH, Crops, read_crops
 from stages.data.nme import face_errors, normalisers
 from stages.data.scheme import DatasetScheme, read_scheme
-from stages.model import checkpoint, distributed, fit, hrnet
+from stages.model import checkpoint, distributed, fit, hrnet, progress
 from stages.model.device import device
-from stages.model.examples import Examples
+from stages.model.examples import Examples, epoch_batches
 from stages.model.initialisation import load_initial_weights
 from stages.model.predict import Batches, predict
 from stages.system import errors
@@ -121,6 +122,7 @@ def main(name: str) -> None:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     machine = provenance.environment() | {"device": gpu, "processes": distributed.world_size()}
+    steps = len(epoch_batches(len(train), recipe.train.batch, recipe.train.seed, 0, distributed.world_size()))
     identity = provenance.identify(experiment)
     work = Path(".training") / f"{name}-{identity.of_training()[:16]}"
     work.mkdir(parents=True, exist_ok=True)
@@ -131,13 +133,14 @@ def main(name: str) -> None:
             if new:
                 print(f"starting from {experiment.initial_weights}; drawn at random: {', '.join(new)}", flush=True)
             run = stack.enter_context(tracked(identity, "train", "training", len(train), machine, system_metrics=True))
+            print(progress.first_line(name, len(train), recipe.train.epochs, steps, machine), flush=True)
         distributed.init_process_group(device())
         stack.callback(distributed.destroy_process_group)
 
-        def epoch_done(epoch: int, metrics: dict[str, float], seconds: float) -> None:
-            figures = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
-            print(f"epoch {epoch}/{recipe.train.epochs}  {figures}  {seconds:.1f} s", flush=True)
-            run.log({**metrics, "train/seconds": seconds}, epoch)
+        def epoch_done(history: Sequence[Mapping[str, float]], seconds: float, left: float) -> None:
+            print(progress.epoch_line(history, recipe.train.epochs, seconds, left), flush=True)
+            metrics = {key: value for key, value in history[-1].items() if key != "epoch"}
+            run.log({**metrics, "train/seconds": seconds}, history[-1]["epoch"])
 
         with distributed.lost_processes():
             state = fit.fit(

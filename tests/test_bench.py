@@ -11,7 +11,7 @@ import torch
 from stages.config.experiment import load_recipe
 from stages.model import augment
 from stages.model.examples import step_generator
-from tests.bench import data, exactness, measure, network, reporting
+from tests.bench import data, exactness, measure, network, reporting, waiting
 from tests.bench.__main__ import GROUPS
 
 SECTIONS = ("model", "input", "target", "augment", "train")
@@ -83,6 +83,7 @@ def test_every_group_has_its_function():
 
 def test_every_figure_can_be_measured_and_written(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "RECIPES", {"modern": 3.0})
+    monkeypatch.setattr(waiting, "in_own_process", lambda setting, steps: waiting.step_times(tiny(), steps))
     threads = torch.get_num_threads()
     figures = [
         *exactness.all_figures(tmp_path / "absent"),
@@ -92,6 +93,7 @@ def test_every_figure_can_be_measured_and_written(tmp_path, monkeypatch):
         *network.on_cpu({"modern": tiny()}, size=64, batch=2, repeats=1),
         *network.faces_by_recipe(recipes={"modern": with_evaluation(tiny())}, faces=4),
         *network.epoch(tiny(), faces=8, photos=1, size=112),
+        *waiting.busy_and_idle(steps=1, rounds=1),
         *reporting.small_and_large(60, 80),
         *network.throughput(CPU, tiny(), batch=2, faces=4, photos=1, steps=1, matrix=16),
     ]

@@ -14,7 +14,7 @@ SAME_SCRIPT = {"predict_cross": "predict", "evaluate_cross": "evaluate"}
 # What a stage shows of params/resolved.yaml, besides the parameters that it acts on
 SHOWN = {"evaluate": {"set.${item.set}"}, "evaluate_cross": {"set.${item.set}"}, "report": {"baselines", "experiments"}}
 # No stage depends on these: they cannot change a figure. Parameters are tracked by value.
-UNTRACKED = ("stages/config", "stages/tracking", "stages/system")
+UNTRACKED = ("stages/__init__.py", "stages/config", "stages/tracking", "stages/system")
 # Who may import whom, apart from itself. Scripts may import everything.
 ALLOWED = {
     "system": set(),

@@ -1,7 +1,10 @@
 """A stopped training resumes to the same bits, and reports what makes it fail."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 
+from stages import evaluate, predict, train
 from stages.config.experiment import load_recipe
+from stages.data.crops import read_index
 from stages.model import fit, optimisation
 from stages.model.examples import Examples, epoch_batches, step_generator
 from stages.model.hrnet import HRNet, HRNetConfig
@@ -238,43 +244,89 @@ def test_the_learning_rate_falls_after_its_milestones():
     assert rates[second] == pytest.approx(train.lr * train.gamma**2)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_train_stage_resumes_to_the_same_model(cut_project, how):
-    cut_project.stage("train", "toy-tiny")
-    expected = files_of(cut_project.folder / "models/toy-tiny")
-    process = cut_project.start("python", "-u", "-m", "stages.train", "toy-tiny")
+@pytest.fixture
+def here(cut_project, monkeypatch):
+    """The project as the working directory, for stages that run in this process: to start one takes seconds."""
+    monkeypatch.chdir(cut_project.folder)
+    monkeypatch.setenv("LANDMARKS_TRACKING", "off")
+    torch.set_num_threads(1)
+    return cut_project
+
+
+def started(project) -> subprocess.Popen:
+    return project.start("python", "-u", "-m", "stages.train", "toy-tiny")
+
+
+def wait_for_epoch(process: subprocess.Popen, epoch: int) -> list[str]:
+    """What it has printed when that epoch is over."""
+    printed = []
     for line in process.stdout:
-        if line.startswith("epoch 2/"):
+        printed.append(line)
+        if line.startswith(f"epoch {epoch}/"):
             break
+    return printed
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_train_stage_resumes_to_the_same_model(here, capsys, how):
+    model = Path("models/toy-tiny")
+    if not model.exists():
+        train.main("toy-tiny")
+    expected = files_of(model)
+    process = started(here)
+    wait_for_epoch(process, 2)
     os.killpg(process.pid, how)
     rest = process.communicate(timeout=60)[0]
     assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 143), rest
-    assert files_of(cut_project.folder / "models/toy-tiny") == expected, "the finished model is unchanged"
-    assert "resuming after epoch" in cut_project.stage("train", "toy-tiny")
-    assert files_of(cut_project.folder / "models/toy-tiny") == expected
-    assert not list((cut_project.folder / ".training").glob("toy-tiny-*")), "a finished training leaves no checkpoint"
+    assert files_of(model) == expected, "the finished model is unchanged"
+    capsys.readouterr()
+    train.main("toy-tiny")
+    assert "resuming after epoch" in capsys.readouterr().out
+    assert files_of(model) == expected
+    assert not list(Path(".training").glob("toy-tiny-*")), "a finished training leaves no checkpoint"
 
 
-def test_two_trainings_of_one_experiment_are_refused_and_a_dead_one_holds_nothing(cut_project):
-    first = cut_project.start("python", "-u", "-m", "stages.train", "toy-tiny")
-    for line in first.stdout:
-        if line.startswith("epoch 1/"):
-            break
+@pytest.mark.parametrize(
+    ("stage", "setting", "spins"),
+    [
+        ("train", {}, "1000"),
+        ("predict", {}, "1000"),
+        ("train", {"OMP_WAIT_POLICY": "PASSIVE"}, "0"),
+    ],
+)
+def test_waiting_threads_soon_sleep_unless_the_user_has_said_how_they_wait(stage, setting, spins):
+    """As the OpenMP library says when it is loaded."""
+    own = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    command = [sys.executable, "-m", f"stages.{stage}", "--help"]
+    process = subprocess.run(command, cwd=ROOT, env=own | setting | {"OMP_DISPLAY_ENV": "verbose"}, capture_output=True,
+                             text=True, check=True)  # fmt: skip
+    assert re.search(r"GOMP_SPINCOUNT = '(\d+)'", process.stderr).group(1) == spins
+
+
+def test_two_trainings_of_one_experiment_are_refused_and_a_dead_one_holds_nothing(here):
+    first = started(here)
+    printed = wait_for_epoch(first, 1)
     os.killpg(first.pid, signal.SIGSTOP)
-    assert "another process is training toy-tiny" in cut_project.stage("train", "toy-tiny", fails=True)
+    with pytest.raises(InputError, match="another process is training toy-tiny"):
+        train.main("toy-tiny")
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     time.sleep(0.1)
-    cut_project.stage("train", "toy-tiny")
+    train.main("toy-tiny")
+    faces = len(read_index(Path("data/crops/toy"), "train")[0])
+    assert f"training toy-tiny: {faces} faces, 4 epochs of {-(-faces // 8)} steps, on cpu, 1 thread\n" in printed
+    assert re.fullmatch(r"epoch 1/4  loss \S+  val NME (\S+) \(best \1 of epoch 1\)  \S+ s, \d+ s left\n", printed[-1])
 
 
-def test_a_toy_is_learned_and_its_results_are_written(cut_project):
-    cut_project.stage("train", "toy-tiny")
-    history = pd.read_csv(cut_project.folder / "data/training/toy-tiny/history.csv")
+def test_a_toy_is_learned_and_its_results_are_written(here, capsys):
+    train.main("toy-tiny")
+    history = pd.read_csv("data/training/toy-tiny/history.csv")
     assert list(history["epoch"]) == [1, 2, 3, 4]
     assert history["train/loss"].is_monotonic_decreasing
-    assert "12 faces, 3 of 3 landmarks" in cut_project.stage("predict", "toy-tiny")
-    assert "test NME" in cut_project.stage("evaluate", "toy-tiny")
+    predict.main("toy-tiny")
+    assert "12 faces, 3 of 3 landmarks" in capsys.readouterr().out
+    evaluate.main("toy-tiny")
+    assert "test NME" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -285,13 +337,11 @@ def test_a_toy_is_learned_and_its_results_are_written(cut_project):
         ("data/schemes/toy.json", '"count": 3', '"count": 4', "3 landmarks a face, and the dataset's scheme has 4"),
     ],
 )
-def test_crops_that_do_not_fit_the_parameters_are_refused(cut_project, file, old, new, message):
-    path = cut_project.folder / file
-    before = path.read_text()
-    cut_project.change(file, old, new)
+def test_crops_that_do_not_fit_the_parameters_are_refused(here, file, old, new, message):
+    before = Path(file).read_text()
+    here.change(file, old, new)
     try:
-        printed = cut_project.stage("train", "toy-tiny", fails=True)
+        with pytest.raises(InputError, match=message):
+            train.main("toy-tiny")
     finally:
-        path.write_text(before)
-    assert message in printed
-    assert "Traceback" not in printed
+        Path(file).write_text(before)

@@ -5,7 +5,7 @@ A step depends only on the state before it and on (seed, epoch, step): a stopped
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages.model import distributed, optimisation
+from stages.model import distributed, optimisation, progress
 from stages.model.device import device as local_device
 from stages.model.device import tf32
 from stages.model.examples import Examples, epoch_batches, step_generator
@@ -32,12 +32,13 @@ def fit(
     *,
     validate: Callable[[nn.Module], dict[str, float]] | None,
     checkpoint: Path,
-    epoch_done: Callable[[int, dict[str, float], float], None],
+    epoch_done: Callable[[Sequence[Mapping[str, float]], float, float], None],
 ) -> TrainingState:
     """Train `model`, resuming from `checkpoint` if it exists.
 
     validate: returns a model's metrics on val, `val/nme` among them; None if val is empty. Called by all processes.
-    epoch_done: called after each epoch with its number, its metrics and its duration in seconds. Called by rank 0.
+    epoch_done: called after each epoch with `state.history` (of each finished epoch `epoch`, `train/loss`, `lr` and the
+    metrics of `validate`), its duration and the time left, both in seconds. Called by rank 0.
     Returns the final state; with `train.checkpoint: best`, `state.best["model"]` has the weights of that epoch.
     Raises `InputError` where the loss is NaN or infinite, naming the faces of the batch and keeping the checkpoint
     before it, where memory runs out, naming the batch size that fits, and for more processes than faces in a batch.
@@ -54,14 +55,16 @@ def fit(
     if train.compile and device.type == "cuda":
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs uncompiled
         network = torch.compile(network)
+    steps = len(epoch_batches(len(examples), train.batch, train.seed, 0, distributed.world_size()))  # as in every epoch
+    clock = progress.Clock((train.epochs - state.epoch) * steps - state.step)
     for epoch in range(state.epoch, train.epochs):
-        began = time.monotonic()
         batches = epoch_batches(len(examples), train.batch, train.seed, epoch, distributed.world_size())
         if state.step == 0:
             state.losses = torch.zeros(len(batches))
         state.losses = state.losses.to(device)
         hidden = None if distributed.rank() == 0 else True
-        for index in tqdm(batches[state.step :], f"epoch {epoch + 1}", leave=False, mininterval=1, disable=hidden):
+        name = f"epoch {epoch + 1}/{train.epochs}"
+        for index in tqdm(batches[state.step :], name, leave=False, mininterval=1, disable=hidden):
             lr = optimisation.learning_rate(train, epoch + state.step / len(batches), 1 / len(batches))
             for group in state.optimizer.param_groups:
                 group["lr"] = lr
@@ -71,6 +74,10 @@ def fit(
             if state.ema:
                 state.ema.update_parameters(model)
             state.step += 1
+            left = clock.step()
+            if left is not None and distributed.rank() == 0:
+                with tqdm.external_write_mode():
+                    print(f"about {progress.duration(left)} left (after step {state.step} of {name})", flush=True)
             # with several processes only epochs are saved, since their clocks would not agree on a step
             if distributed.world_size() == 1 and time.monotonic() - state.saved > SAVE_EVERY:
                 require_finite_losses(state.all_reduce_losses(), epoch, batches, examples, checkpoint)
@@ -89,8 +96,9 @@ def fit(
         since = time.monotonic() - state.saved
         if since > SAVE_EVERY or state.cost <= SAVE_SHARE * since or state.epoch == train.epochs:
             state.save(checkpoint)
+        seconds, left = clock.epoch()
         if distributed.rank() == 0:
-            epoch_done(epoch + 1, metrics, time.monotonic() - began)
+            epoch_done(state.history, seconds, left)
     return state
 
 

@@ -24,6 +24,7 @@ GROUPS = {  # module: function, cores
     "network": ("network", "on_cpu", 2),
     "faces by recipe": ("network", "faces_by_recipe", 2),
     "an epoch": ("network", "epoch", 2),
+    "waiting threads": ("waiting", "busy_and_idle", 2),
     "the report": ("reporting", "small_and_large", 2),
     "GPU": ("network", "on_gpu", None),  # as many as there are
 }

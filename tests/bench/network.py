@@ -114,7 +114,7 @@ def epoch(recipe=None, faces: int | None = None, photos: int = 8, size: int = 44
             del network.forward
             return {"val/nme": float(np.linalg.norm(points - val.landmarks.numpy(), axis=2).mean())}
 
-        def epoch_done(number: int, metrics: dict, took: float) -> None:
+        def epoch_done(history: list, took: float, left: float) -> None:
             epochs.append((took, covered(inside)))
             inside.clear()
 
