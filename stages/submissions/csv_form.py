@@ -29,7 +29,8 @@ def read(path: Path) -> Submission:
     if fault := encoding_fault(data):
         raise InputError(f"{path}: {fault}")
     try:
-        table = pd.read_csv(io.BytesIO(data), encoding="utf-8-sig", skipinitialspace=True, index_col=False)
+        names = dict.fromkeys((*IMAGE, "face_id"), str)  # 0001 is a name, not a number
+        table = pd.read_csv(io.BytesIO(data), encoding="utf-8-sig", skipinitialspace=True, index_col=False, dtype=names)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: it is not a CSV file ({str(error).strip()}). Was it cut off?") from None
     table.columns = [str(name).strip() for name in table.columns]
@@ -67,9 +68,9 @@ def point_columns(header: list[str]) -> list[str]:
 
 def _numbers(table: pd.DataFrame, columns: list[str], path: Path) -> np.ndarray:
     """(M, columns) float64. Raises `InputError` naming what is no number; a blank is NaN."""
-    faults = []
+    faults, table = [], table.copy()
     for name in columns:
-        if table[name].dtype == object or table[name].dtype == bool:
+        if table[name].dtype.kind not in "iuf":
             numbers = pd.to_numeric(table[name], errors="coerce")
             faults += [
                 f"row {i + 1}: {name} is {table[name][i]!r}, not a number"
