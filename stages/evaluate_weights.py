@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from stages.config.experiment import load_dataset
@@ -27,17 +26,16 @@ from stages.data.scheme import DatasetScheme
 from stages.inference.cost import cost, workload
 from stages.inference.protocol import predict_from_crops, predict_from_images
 from stages.metrics.evaluation import evaluate
-from stages.metrics.schema import Metrics
 from stages.model import checkpoint
 from stages.model.checkpoint import ModelInput
 from stages.model.device import device
 from stages.model.hrnet import HRNet
 from stages.predictions.table import Made, Predictions, write_predictions
-from stages.reporting.published import Measured, comparison_table, published
-from stages.reporting.tables import at, at_threshold, markdown_table, nme
 from stages.sources import checks, readers
 from stages.sources.images.checksums import image_checksums
 from stages.sources.images.reading import read_image
+from stages.submissions import figures
+from stages.submissions.test_faces import choose_dataset
 from stages.system import errors
 from stages.system.files import digest, write_json
 from stages.system.processes import cores
@@ -83,24 +81,6 @@ def read_test(dataset, scheme: DatasetScheme, location: Path, out: Path) -> tupl
     return faces, images
 
 
-def choose_dataset(name: str, root: Path | None) -> str:
-    """The dataset that is measured: `name`, or the one whose test files its folder holds instead."""
-    source = load_dataset(name, "source").source
-    if source.instead is None or root is None:
-        return name
-
-    def complete(dataset: str) -> bool:
-        source = load_dataset(dataset, "source").source
-        folder = readers.locate(source, root)
-        files = readers.annotations(source, folder, ("test",))
-        return bool(files) and all((folder / file).is_file() for file in files)
-
-    if complete(name) or not complete(source.instead):
-        return name
-    print(f"warning: {root} holds the test files of {source.instead}, not of {name}", file=sys.stderr)
-    return source.instead
-
-
 def predict_in_blocks(
     model: HRNet, read: Callable[[str], np.ndarray], faces: Faces, cut, model_input: ModelInput, origin: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +110,9 @@ def predict_in_blocks(
 
 def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -> None:
     folder = Path(root).expanduser() if root else None
-    name = choose_dataset(name, folder)
+    name, instead = choose_dataset(name, folder, lambda dataset: load_dataset(dataset, "source").source)
+    if instead:
+        print(f"warning: {instead}", file=sys.stderr)
     dataset = load_dataset(name, "about", "source", "landmarks", "crops", "evaluation")
     scheme = load_dataset_scheme(dataset.landmarks.scheme, dataset.landmarks.normaliser, name)
     model, model_input = read_weights(weights, scheme.count)
@@ -171,16 +153,9 @@ def main(name: str, weights: Path, protocol: str, out: Path, root: str | None) -
     write_json(out / "metrics.json", metrics)
 
     print(f"{weights} on {dataset.about.title}, protocol {protocol}; percent, normaliser {scheme.normaliser}\n")
-    typed = TypeAdapter(dict[str, Metrics]).validate_python(metrics)
-    marks = [(kind, f"{t:.2f}") for kind in ("fr", "auc") for t in thresholds]
-    rows = [
-        (subset, entry.n, nme(entry), *(at(kind, getattr(entry.at[t], kind)) for kind, t in marks))
-        for subset, entry in typed.items()
-    ]
-    print(markdown_table(("subset", "n", "NME [95 %]", *(at_threshold(*mark) for mark in marks)), rows))
-    counts = {"test": dataset.source.counts.test, **dataset.source.counts.subsets}
-    measured = Measured(weights.name, "here", typed, counts)
-    print(comparison_table([measured], published(name), scheme.normaliser))
+    measured = figures.typed(metrics)
+    print(figures.figures_table(measured))
+    print(figures.beside_published(weights.name, name, measured, dataset.source.counts, scheme.normaliser))
     print(f"{out}: metrics.json, predictions.parquet")
 
 

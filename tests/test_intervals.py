@@ -12,6 +12,7 @@ from stages.metrics.intervals import (
     MINIMUM_FACES,
     bounded_mean_interval,
     bounded_mean_intervals,
+    error_and_bounded_intervals,
     mean_interval,
     mean_intervals,
     resampled_t,
@@ -143,3 +144,13 @@ def test_a_share_interval_contains_every_share_with_at_least_95_percent(n):
 
 def test_a_share_of_no_faces_has_no_interval():
     assert share_interval(0, 0) is None
+
+
+@pytest.mark.parametrize("n", [5, 60, 131, 777])
+def test_intervals_from_one_resampling_are_those_of_each_alone_to_the_last_bit(n):
+    errors = np.random.default_rng(n).lognormal(-3, 0.5, n)
+    gains = np.stack([np.clip(1 - errors / t, 0, 1) for t in (0.07, 0.08, 0.1)], 1)
+    alone = mean_interval(errors, 5, 999), [bounded_mean_interval(column, 5, 999) for column in gains.T]
+    assert error_and_bounded_intervals(errors, gains, 5, 999) == alone
+    errors[0] = np.inf
+    assert error_and_bounded_intervals(errors, gains, 5, 999) == (None, alone[1])

@@ -26,6 +26,7 @@ ALLOWED = {
     "metrics": {"data", "predictions", "system.errors", "system.files"},
     "reporting": {"data", "metrics", "predictions", "system.errors", "system.files"},
     "importing": {"config", "data", "sources", "system.errors", "system.files", "system.processes"},
+    "submissions": {"data", "metrics", "predictions", "reporting", "sources", "system.errors"},
     "config": {"data", "system.errors", "system.files"},
     "tracking": {"config", "data", "metrics.schema", "system"},
 }
@@ -116,7 +117,7 @@ def test_a_stage_declares_exactly_the_parameters_it_loads(stage):
 
 def test_only_obtain_and_predict_read_schemes_and_their_correspondence_from_params():
     readers = {file.stem for file in (ROOT / "stages").glob("*.py") if "stages.config.schemes" in imports(file)}
-    assert readers == {"obtain", "predict", "evaluate_weights"}
+    assert readers == {"obtain", "predict", "evaluate_weights", "score"}
 
 
 @pytest.mark.parametrize("package", ALLOWED)

@@ -63,14 +63,20 @@ def _studentised(values: np.ndarray, seed: int, resamples: int) -> tuple[np.ndar
 
 def mean_intervals(errors: np.ndarray, seed: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
     """The bounds (M,) of the intervals of the means of errors (N, M), whatever N; none is beyond the errors."""
-    low, high = _studentised(errors, seed, resamples)
-    return np.maximum(low, errors.min(axis=0)), np.minimum(high, errors.max(axis=0))
+    return _within_errors(_studentised(errors, seed, resamples), errors)
+
+
+def _within_errors(bounds: tuple[np.ndarray, np.ndarray], errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.maximum(bounds[0], errors.min(axis=0)), np.minimum(bounds[1], errors.max(axis=0))
 
 
 def bounded_mean_intervals(values: np.ndarray, seed: int, resamples: int) -> tuple[np.ndarray, np.ndarray]:
     """The bounds (M,) of the intervals of the means of values (N, M) in [0, 1], whatever N."""
-    low, high = _studentised(values, seed, resamples)
-    total, n = values.sum(axis=0), len(values)
+    return _within_shares(_studentised(values, seed, resamples), values)
+
+
+def _within_shares(bounds: tuple[np.ndarray, np.ndarray], values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    (low, high), total, n = bounds, values.sum(axis=0), len(values)
     extreme = (total == 0) | (total == n)
     lowest, highest = _share_intervals(np.floor(total), n)[0], _share_intervals(np.ceil(total), n)[1]
     return np.where(extreme, lowest, np.maximum(low, lowest)), np.where(extreme, highest, np.minimum(high, highest))
@@ -110,6 +116,25 @@ def bounded_mean_interval(values: np.ndarray, seed: int, resamples: int = 10_000
         return None
     low, high = bounded_mean_intervals(values[:, None], seed, resamples)
     return float(low[0]), float(high[0])
+
+
+def error_and_bounded_intervals(
+    errors: np.ndarray, bounded: np.ndarray, seed: int, resamples: int = 10_000
+) -> tuple[tuple[float, float] | None, list[tuple[float, float] | None]]:
+    """`mean_interval` of errors (N,), and `bounded_mean_interval` of each column of bounded (N, M), from one resampling
+    of the faces: the same bounds in a fraction of the time."""
+    with_errors = len(errors) >= MINIMUM_FACES and np.isfinite(errors).all()
+    if len(bounded) < MINIMUM_BOUNDED:
+        return None, [None] * bounded.shape[1]
+    # columns in memory one after the other: their sums, and so the last bits, are those of a column alone
+    values = np.asfortranarray(np.column_stack([errors, bounded]) if with_errors else bounded)
+    low, high = _studentised(values, seed, resamples)
+    low_share, high_share = _within_shares((low[-bounded.shape[1] :], high[-bounded.shape[1] :]), bounded)
+    shares = [(float(a), float(b)) for a, b in zip(low_share, high_share, strict=True)]
+    if not with_errors:
+        return None, shares
+    (low_error,), (high_error,) = _within_errors((low[:1], high[:1]), errors[:, None])
+    return (float(low_error), float(high_error)), shares
 
 
 def share_interval(count: int, n: int) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.metrics.intervals import bounded_mean_interval, mean_interval, share_interval
+from stages.metrics.intervals import error_and_bounded_intervals, share_interval
 
 
 def failure_rate(nme: np.ndarray, threshold: float) -> float:
@@ -43,13 +43,15 @@ def summarise(nme: np.ndarray, seed: int, thresholds: Sequence[float]) -> dict[s
     nme = np.asarray(nme, np.float64)
     n = len(nme)
     entry: dict[str, object] = {"n": n, "nme": 100 * float(nme.mean()) if n and np.isfinite(nme).all() else None}
-    entry["nme_ci95"] = _percent(mean_interval(nme, seed))
+    gains = np.stack([np.clip(1 - nme / t, 0, 1) for t in thresholds], 1)  # whose means over faces are the AUCs
+    nme_interval, auc_intervals = error_and_bounded_intervals(nme, gains, seed)
+    entry["nme_ci95"] = _percent(nme_interval)
     for t in thresholds:
         entry[f"fr_{t:.2f}"] = 100 * failure_rate(nme, t) if n else None
         entry[f"fr_{t:.2f}_ci95"] = _percent(share_interval(int((nme > t).sum()), n))
-    for t in thresholds:  # the AUC is a mean over faces too
+    for t, interval in zip(thresholds, auc_intervals, strict=True):
         entry[f"auc_{t:.2f}"] = 100 * auc(nme, t) if n else None
-        entry[f"auc_{t:.2f}_ci95"] = _percent(bounded_mean_interval(np.clip(1 - nme / t, 0, 1), seed))
+        entry[f"auc_{t:.2f}_ci95"] = _percent(interval)
     return entry
 
 
