@@ -9,6 +9,7 @@ A run that was stopped, in whatever way, continues from its last checkpoint (.tr
 """
 
 import argparse
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -165,6 +166,9 @@ def main(name: str) -> None:
         for stale in work.parent.glob(f"{name}-{'[0-9a-f]' * 16}"):  # of this training and of earlier parameters
             shutil.rmtree(stale)
     print(f"{experiment.model}: epoch {kept['epoch']} of {recipe.train.epochs}; MLflow run {run.name}")
+    made = experiment.report / "provenance.json"
+    if made.exists() and json.loads(made.read_text())["hashes"]["model"] != provenance.content_hash(experiment.model):
+        print(f"{experiment.report} has the results of an earlier model until predict and evaluate have run: dvc repro")
 
 
 if __name__ == "__main__":

@@ -49,9 +49,6 @@ class Clone:
         self.change("params/datasets/demo.yaml", "train: 800, test: 300, size: 256", "train: 40, test: 16, size: 128")
         self.change("params/recipes/quick.yaml", r"epochs: \d+", "epochs: 1")
         self.change("params/recipes/quick.yaml", r"warmup: \d+", "warmup: 0")
-        for name in os.listdir(folder / "reports/experiments"):  # a page of each would take its time
-            if not name.startswith("demo"):
-                shutil.rmtree(folder / "reports/experiments" / name)
         self.run("git init -q && git add -A && git commit -qm clone")
 
     def change(self, file: str, pattern: str, new: str) -> None:
@@ -144,9 +141,11 @@ def test_variants_are_trained_and_compared(clone):
 
 
 def test_a_table_for_latex_is_printed(clone):
-    printed = clone.run(block("python -m stages.report --latex demo"))
-    assert r"\toprule" in printed
-    assert r"demo-quick-wide" in printed.replace(r"\_", "_")
+    clone.run(block("python -m stages.report --latex demo"))
+    table = clone.read("demo.tex")
+    assert r"\toprule" in table
+    assert "demo-quick-wide" in table
+    (clone.folder / "demo.tex").unlink()
 
 
 def test_a_value_is_tried_without_touching_the_files(clone):
@@ -197,6 +196,22 @@ def coco(folder: Path) -> None:
     content = {"images": images, "annotations": annotations, "categories": [category]}
     (folder / "annotations.json").write_text(json.dumps(content))
     shutil.rmtree(folder / "toy")
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="no ../shared/data/samples: the benchmarks' sample faces")
+def test_a_file_of_predictions_is_measured(clone):
+    """The annotation itself, moved by a pixel, as another method's file."""
+    lfpw = ROOT / "../shared/data/lfpw"
+    shutil.copytree(lfpw, clone.folder / "data/lfpw", ignore=shutil.ignore_patterns("images"))
+    rows = (lfpw / "face_landmarks_lfpw_test.csv").read_text().splitlines()
+    header = "image_name," + ",".join(f"x{k},y{k}" for k in range(68))
+    moved = [",".join([row.split(",")[0], *(repr(float(v)) for v in row.split(",")[4:])]) for row in rows[1:]]
+    (clone.folder / "mine.csv").write_text("\n".join([header, *moved]) + "\n")
+    printed = clone.run(block("python -m stages.score"))
+    assert "--origin 1" in printed, "it counts pixels from 1, as the annotation does"
+    assert "B = mine.csv" in printed
+    shutil.rmtree(clone.folder / "data/lfpw")
+    (clone.folder / "mine.csv").unlink()
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="no ../shared/data/samples: the benchmarks' sample faces")
