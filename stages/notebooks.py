@@ -14,7 +14,6 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbconvert import HTMLExporter
 
 from stages.system import errors
 from stages.system.files import atomic
@@ -32,6 +31,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 
 def main(names: list[str]) -> None:
+    from nbconvert import HTMLExporter  # installed by make notebooks alone
+
     known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     unknown = [f"no notebook {name}" for name in names if name not in known]
     errors.refuse(unknown, str(NOTEBOOKS), f"There are {', '.join(known)}.")

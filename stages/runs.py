@@ -112,7 +112,7 @@ def entry_means(rows: Sequence[Row]) -> dict[str, float]:
 def group_table(rows: Sequence[Row]) -> list[list[str]]:
     """Header and cells of the experiments of one dataset: best entry first, its seeds together."""
     means, sizes = entry_means(rows), {row.entry: sum(other.entry == row.entry for other in rows) for row in rows}
-    table, shown = [["experiment", "recipe", "test NME", "95 % interval", "mean of seeds", "state"]], set()
+    table, shown = [["experiment", "recipe", "test NME", "95 % CI", "seeds' mean", "state"]], set()
     for row in sorted(rows, key=lambda row: (means[row.entry], row.entry, row.name)):
         interval = row.metrics and row.metrics.nme_ci95
         first = sizes[row.entry] > 1 and row.entry not in shown and means[row.entry] < inf
@@ -223,7 +223,7 @@ def main(commits: int, width: int) -> None:
     rows = sorted(pipeline_rows(), key=lambda row: (row.metrics is None, row.group))
     for group, members in groupby(rows, lambda row: row.group):
         print(group)
-        print(*aligned(group_table(list(members)), width, (1, 5, 0)), "", sep="\n")
+        print(*aligned(group_table(list(members)), width, (5, 1, 0)), "", sep="\n")
     for word, meaning in LEGEND.items():
         if any(row.state.startswith(word) for row in rows):
             print(meaning)

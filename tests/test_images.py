@@ -307,7 +307,7 @@ def test_pillow_is_asked_for_the_formats_that_are_meant_wherever_it_opens_a_file
 
 def test_every_stage_reads_images_by_the_datasets_orientation():
     readers = [(file, call) for name in ("read_image", "decode") for file, call in calls(name)]
-    assert {file.stem for file, _ in readers} == {"preprocess", "predict", "evaluate_weights", "reading"}
+    assert {file.stem for file, _ in readers} == {"preprocess", "predict", "evaluate_weights", "reading", "sheet"}
     for file, call in readers:
         assert "orientation" in ast.unparse(call.args[-1]), f"{file}:{call.lineno}"
 

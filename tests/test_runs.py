@@ -26,6 +26,7 @@ def give_result(project: Project, name: str, nme: float, entry: str = "", change
     committed = ROOT / "reports/experiments/demo-quick"
     made = json.loads((committed / "provenance.json").read_text())
     made |= {"name": name, "experiment": name, "dataset": "toy", "recipe": "tiny", "entry": entry, "set": changes or {}}
+    made["hashes"]["code"] = "of another commit"
     (folder / "provenance.json").write_text(json.dumps(made))
     metrics = json.loads((committed / "metrics.json").read_text())
     metrics["test"] |= {"nme": nme, "nme_ci95": [nme - 0.5, nme + 0.75]}
@@ -47,7 +48,7 @@ def swept(project, monkeypatch) -> Project:
 def listed(capsys, width=80, commits=1) -> list[list[str]]:
     """The lines that are printed, each by its columns."""
     runs.main(commits, width)
-    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
     assert max(len(line) for line in lines) <= width
     return [[cell for cell in line.split("  ") if cell] for line in lines]
 
@@ -56,7 +57,7 @@ def test_the_best_entry_is_first_and_its_seeds_are_together(swept, capsys):
     lines = listed(capsys)
     assert lines[0] == ["toy, inter-ocular, 300 faces"]
     table = [[cell.strip() for cell in line] for line in lines[1:6]]
-    assert table[0] == ["experiment", "recipe", "test NME", "95 % interval", "mean of seeds", "state"]
+    assert table[0] == ["experiment", "recipe", "test NME", "95 % CI", "seeds' mean", "state"]
     assert [row[:-1] for row in table[1:]] == [
         ["wide-s1", "tiny width=12 lr=0.002", "4.000", "3.50 – 4.75", "4.188 of 2"],
         ["wide-s2", "tiny width=12 lr=0.002", "4.375", "3.88 – 5.12"],
@@ -68,7 +69,7 @@ def test_the_best_entry_is_first_and_its_seeds_are_together(swept, capsys):
 def test_what_is_stale_missing_damaged_or_unlisted_is_said(swept, capsys):
     give_result(swept, "dropped", 4.7)
     (swept.folder / "reports/experiments/base-s2/metrics.json").write_text('{"test": {"n": 3}}')
-    printed = {line[0]: line[-1] for line in listed(capsys, 120)}
+    printed = {line[0]: line[-1].strip() for line in listed(capsys, 120)}
     assert printed["wide-s1"].startswith("stale: code"), "the results were made of other code"
     assert (printed["dropped"], printed["base-s2"], printed["new"]) == ("unlisted", "damaged", "no result")
     assert "stale: code, parameters or data have changed since; `dvc repro` makes it again" in printed

@@ -15,7 +15,7 @@ from stages.config.recipe import RECIPE
 from stages.config.section import Name, Section, Seed
 from stages.system.errors import refuse
 
-PARAMS = Path("params")
+PARAMS, RESULTS = Path("params"), Path("reports/experiments")
 MADE = [PurePath("data", name) for name in ("schemes", "raw", "crops", "training", "predictions", "galleries")]
 
 
@@ -133,7 +133,7 @@ def read_pipeline() -> Pipeline:
     faults += [
         f"baseline: there is no experiment {name}.{did_you_mean(name, entries)}"
         for name in pipeline.baselines
-        if name not in entries and not Path("reports/experiments", name).is_dir()  # made elsewhere, or no longer listed
+        if name not in entries and RESULTS.is_dir() and not (RESULTS / name).is_dir()  # one may be made elsewhere
     ]
     if "random" in pipeline.experiments:
         faults.append("experiments.random: the name stands for weights drawn at random (init: random)")

@@ -16,6 +16,8 @@ from stages.importing.annotations import Annotations
 from stages.sources.pts import IMAGES
 from stages.system.processes import cores
 
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF")  # which fetch reads too: another one may start a program
+
 EXIF_ORIENTATION = 0x0112
 
 
@@ -107,7 +109,7 @@ def _headers(folder: Path, images: Iterable[str]) -> Iterator[tuple[str, tuple[i
 
     def header(name: str):
         try:
-            with Image.open(folder / name) as image:
+            with Image.open(folder / name, formats=FORMATS) as image:
                 return name, image.size, image.getexif().get(EXIF_ORIENTATION, 1)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return None
