@@ -204,13 +204,18 @@ def still_running(processes: list[psutil.Process], timeout: float) -> list[psuti
 
 
 LONGEST = (
+    "test_readme",
     "test_versioned_data",
-    "test_samples",
     "test_repro",
-    "test_training",
     "test_distributed",
-    "test_tracking",
+    "test_newcomers",
+    "test_variants",
+    "test_training",
+    "test_cross_dataset",
+    "test_bench",
     "test_notebooks",
+    "test_tracking",
+    "test_samples",
 )
 
 
