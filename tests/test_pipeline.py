@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from stages.config.dataset import DATASET
+from stages.config.pipeline import read_pipeline
+from stages.config.resolved import HEADER, resolved
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("resolve", "obtain", "fetch", "preprocess", "train", "predict", "evaluate", "report")
@@ -167,3 +169,8 @@ def test_dvc_yaml_names_folders_of_code():
     deps = [dep for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
             for dep in declared(stage)["deps"] if dep.startswith("stages/")]  # fmt: skip
     assert len(deps) <= 45
+
+
+def test_the_committed_resolved_yaml_is_what_the_pipeline_stands_for():
+    text = HEADER + yaml.safe_dump(resolved(read_pipeline()), sort_keys=False, width=120, allow_unicode=True)
+    assert (ROOT / "params/resolved.yaml").read_text(encoding="utf-8") == text, "run: python -m stages.check"
