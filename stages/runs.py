@@ -30,6 +30,7 @@ from stages.tracking.provenance import changed_since
 from stages.tracking.variant import variant
 
 RESULTS = Path("reports/experiments")
+NARROWEST = 8  # characters of a column that is cut
 METRICS = TypeAdapter(dict[str, Metrics])
 LEGEND = {
     "stale": "stale: code, parameters or data have changed since; `dvc repro` makes it again",
@@ -192,7 +193,7 @@ def dvc_table(baselines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
                         ],
                     )
                 )  # fmt: skip
-    header = ["DVC experiment", "differs from commit", "of", "test NME", "95 % interval", "state"]
+    header = ["DVC experiment", "differs from commit", "of", "test NME", "95 % CI", "state"]
     return [header, *(cells for _, cells in sorted(rows, key=lambda row: row[0]))]
 
 
@@ -200,10 +201,11 @@ def aligned(table: Sequence[Sequence[str]], width: int, elastic: Sequence[int]) 
     """Its lines: columns without content left out, figures to the right, and the elastic columns cut to the width."""
     kept = [i for i in range(len(table[0])) if any(row[i] for row in table[1:])]
     widths = {i: max(len(row[i]) for row in table) for i in kept}
-    for i in elastic:
-        excess = sum(widths.values()) + 2 * (len(kept) - 1) - width
-        if i in widths and excess > 0:
-            widths[i] = max(8, widths[i] - excess)
+    while sum(widths.values()) + 2 * (len(kept) - 1) > width:
+        widest = max((i for i in elastic if i in widths), key=widths.__getitem__)
+        if widths[widest] <= NARROWEST:
+            break
+        widths[widest] -= 1
     cut = [[_cut(row[i], widths[i]) for i in kept] for row in table]
     right = [table[0][i] == "test NME" for i in kept]
     return [
@@ -230,7 +232,7 @@ def main(commits: int, width: int) -> None:
     made = dvc_experiments(commits)
     if any(baseline.get("experiments") for baseline in made):
         print("", *aligned(dvc_table(made), width, (1, 2, 0)), "", sep="\n")
-        print("`dvc exp apply NAME` restores the files of one, `dvc queue start` runs the queued ones")
+        print("`dvc exp apply NAME` restores one, `dvc queue start` runs what is queued")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ LOG = "mlflow-server.log"
 
 
 def print_links(links: views.Links) -> None:
-    width = max((len(question) for question in links.views), default=0)
     for question, link in links.views.items():
-        print(f"{question:{width}}  {link}")
+        print(f"{question}\n    {link}")
     if links.remark:
         print(links.remark)
 
@@ -39,9 +38,8 @@ def main(port: int) -> None:
     try:
         with server.serving(store, port, root / "mlartifacts", log) as process:
             print_links(links)
-            print(
-                f"Ctrl-C ends the server; what it prints is in {LOG}. The table of runs:\n\n{links.table}", flush=True
-            )
+            print(f"Ctrl-C ends the server; what it prints is in {LOG}. MLflow opens its assistant once: close it.")
+            print(f"The table of runs:\n\n{links.table}", flush=True)
             while True:
                 server.require_running(process, log)
                 time.sleep(1)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import sqlite3
 
 import pytest
@@ -38,6 +40,11 @@ def change(project: Project, statement: str) -> None:
         database.execute(statement)
 
 
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return str(one.getsockname()[1])
+
+
 def forget(project: Project, *names: str) -> None:
     for name in names:
         path = project.folder / name
@@ -48,18 +55,22 @@ def forget(project: Project, *names: str) -> None:
 
 
 def test_one_experiment_is_one_finished_run_with_its_training_and_its_results(made):
-    assert [(name.rsplit("-", 1)[0], status) for _, name, status in runs(made)] == [("toy-tiny", "FINISHED")]
+    ((_, title, status),) = runs(made)
+    assert (title.rpartition(" ")[0], status) == ("toy-tiny", "FINISHED")
     logged = dict(runs(made, "SELECT key, value FROM latest_metrics"))
     metrics = json.loads((made.folder / "reports/experiments/toy-tiny/metrics.json").read_text())
     assert logged["test/nme"] == pytest.approx(metrics["test"]["nme"], rel=5e-6), "six significant digits"
     assert logged["test_blur/nme"] == pytest.approx(metrics["blur"]["nme"], rel=5e-6)
+    assert metrics["test"]["nme_ci95"] is None or {"test/nme_ci95_low", "test/nme_ci95_high"} <= set(logged)
+    assert not [key for key in logged if key.startswith("system/")], "the machine's load, where it is asked for"
     assert {"train/loss", "val/nme"} <= set(logged)
     tags = dict(runs(made, "SELECT key, value FROM tags"))
     crops = outs(made)["data/crops/toy"]
     assert tags["data"] == crops
+    assert (tags["entry"], tags["variant"], tags["seed"]) == ("toy-tiny", "", "1")
     assert set(runs(made, "SELECT name, digest FROM datasets")) == {("toy-training", crops), ("toy-test", crops)}
     provenance = json.loads((made.folder / "reports/experiments/toy-tiny/provenance.json").read_text())
-    assert provenance["run"] == runs(made)[0][1]
+    assert provenance["run"] == title.replace(" ", "-")
     assert provenance["run"] in (made.folder / "reports/results.md").read_text()
 
 
@@ -129,7 +140,7 @@ def test_nothing_is_entered_in_a_store_that_fails(made):
         assert "out-of-date database schema" in printed
         assert "mlflow db upgrade sqlite:///mlflow.db" in printed
         assert printed.count("\n") == 1
-        assert "error: MLflow at mlflow.db" in made.stage("ui", "--port", "45999", fails=True)
+        assert "error: MLflow at mlflow.db" in made.stage("ui", "--port", free_port(), fails=True)
     finally:
         change(made, f"UPDATE alembic_version SET version_num = '{version}'")
     assert "entered in MLflow as run" in made.stage("log_restored")
@@ -142,10 +153,18 @@ def test_another_value_by_dvc_exp_run_is_a_second_run_with_the_same_metrics(made
         run: {key for (key,) in runs(made, f"SELECT key FROM latest_metrics WHERE run_uuid = '{run}'")}
         for run in (first, second)
     }
-    assert of[first] == {key for key in of[second] if not key.startswith("system/")} - {"train/seconds"}
+    assert of[first] == of[second] - {"train/seconds"}
     rates = runs(made, "SELECT run_uuid, value FROM params WHERE key = 'train.lr'")
     assert dict(rates) == {first: "0.01", second: "0.005"}
-    assert "train.lr" in made.run("dvc", "exp", "show", "--only-changed", "--md")
+    tags = dict(runs(made, f"SELECT key, value FROM tags WHERE run_uuid = '{second}'"))
+    assert (tags["entry"], tags["variant"]) == ("toy-tiny", "lr=0.005")
+    (title,) = (name for run, name, _ in runs(made) if run == second)
+    assert title.startswith("toy-tiny lr=0.005 ")
+    nme = json.loads((made.folder / "reports/experiments/toy-tiny/metrics.json").read_text())["test"]["nme"]
+    printed = made.stage("runs", COLUMNS="80")
+    assert re.search(rf"toy-tiny +tiny lr=0.005 +{nme:.3f} .*current", printed)
+    assert re.search(rf"{tags['dvc_experiment']} +lr=0.005 +toy-tiny +{nme:.3f} .*done", printed)
+    assert max(len(line) for line in printed.splitlines()) <= 80
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

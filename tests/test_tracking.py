@@ -85,7 +85,7 @@ def test_two_stages_of_one_fingerprint_share_one_run(client):
     run = client.get_run(train.id)
     assert (run.info.status, run.info.run_name, train.name) == (
         "FINISHED",
-        "demo-quick-aaaa1111",
+        "demo-quick aaaa1111",
         "demo-quick-aaaa1111",
     )
     assert run.data.tags["stage"] == "evaluate"
@@ -240,7 +240,8 @@ def test_a_whole_history_arrives_step_by_step(client):
 
 def test_a_logged_value_has_six_digits(client):
     with begin("digits", "f1") as run:
-        run.log({"test/nme": 5.960642802203323, "lr": 0.000123456789, "n": 10472})
+        run.log({"lr": 0.000123456789, "test/nme": 5.960642802203323, "n": 10472})
+    assert next(iter(client.get_run(run.id).data.metrics)) == "test/nme", "the page Compare opens on it"
     assert client.get_run(run.id).data.metrics == {"test/nme": 5.96064, "lr": 0.000123457, "n": 10472}
 
 
@@ -251,11 +252,12 @@ def test_the_name_in_mlflow_says_what_differs(client, monkeypatch):
         pass
     stored = client.get_run(run.id)
     assert run.name == "wide-s2-abcdef01", "in files, which are the same on every machine"
-    assert stored.info.run_name == "wide-s2-abcdef01 lr=0.002 width=12"
+    assert stored.info.run_name == "wide-s2 lr=0.002 width=12 abcdef01"
     assert stored.data.tags.items() >= (tags | {"dvc_experiment": "puffy-lads"}).items()
-    with begin("wide-s2", "f2", tags=tags | {"variant": "milestones=[1]" * 20}) as run:
+    with begin("wide-s2", "fedcba9876543210", tags=tags | {"variant": "milestones=[1]" * 20}) as run:
         pass
-    assert len(client.get_run(run.id).info.run_name) == 100
+    assert client.get_run(run.id).info.run_name.endswith("… fedcba98")
+    assert len(client.get_run(run.id).info.run_name) < 120
 
 
 def test_what_is_not_finite_is_logged_as_nan(client):

@@ -147,7 +147,9 @@ def identify(experiment: Experiment) -> Identity:
     }
     dataset, recipe = experiment.parameters["dataset"], experiment.parameters["recipe"]
     logged = {**recipe, "source": dataset["source"], "crops": dataset["crops"], "landmarks": dataset["landmarks"]}
-    labels = {"entry": experiment.entry, "variant": variant(experiment), "seed": str(recipe["train"]["seed"])}
+    differs = variant(experiment)
+    labels = {"entry": experiment.entry, "variant": differs, "seed": str(recipe["train"]["seed"])}
+    labels["series"] = f"{experiment.entry} {differs}".strip()  # what the runs of several seeds have in common
     return Identity(
         experiment.model_name, experiment.trained_on, experiment.recipe_name, experiment.init, hashes, logged, labels
     )

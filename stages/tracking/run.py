@@ -3,7 +3,8 @@
     with track("demo-quick", fingerprint, "train", params=params, tags=tags, data=data) as run:
         run.log({"train/loss": 0.1, "val/nme": 4.2}, step=epoch)
 
-MLflow's name of a run is that of `run.name` and what differs from its recipe: `demo-quick-1a2b3c4d lr=0.002`.
+A run that files name `demo-quick-1a2b3c4d` is in MLflow `demo-quick lr=0.002 1a2b3c4d`: what differs from its recipe
+comes first, since the page cuts long names.
 
 The store is `mlflow.db` at the root of the repository that owns the pipeline, or what `MLFLOW_TRACKING_URI` names;
 `LANDMARKS_TRACKING=off` turns tracking off. No failure of the store stops a stage: the first one is reported on
@@ -39,7 +40,7 @@ from stages.tracking.store import (
 )
 
 METRICS_PER_CALL, PARAM_LENGTH = 1000, 6000  # MLflow's limits
-TITLE_LENGTH = 100
+TITLE_LENGTH = 100  # about
 DIGITS = 6  # significant ones, of a logged value
 KEY = re.compile(r"\w[\w.: -]*(/\w[\w.: -]*)*", re.ASCII)
 
@@ -61,11 +62,15 @@ class Run:
         self.log_history([(step, metrics)])
 
     def log_history(self, rows: Iterable[tuple[int, Mapping[str, float]]]) -> None:
-        """Log (step, metrics) for many steps, in as few calls as MLflow allows; six significant digits of each."""
+        """Log (step, metrics) for many steps, in as few calls as MLflow allows; six significant digits of each.
+
+        An NME is logged before other metrics: MLflow's page Compare opens on the metric that a run had first.
+        """
+        rows = [
+            (step, sorted(metrics.items(), key=lambda item: not item[0].endswith("/nme"))) for step, metrics in rows
+        ]
         values = [
-            (_checked(key), float(f"{value:.{DIGITS}g}"), step)
-            for step, metrics in rows
-            for key, value in metrics.items()
+            (_checked(key), float(f"{value:.{DIGITS}g}"), step) for step, metrics in rows for key, value in metrics
         ]
         if self._client is None:
             return
@@ -130,9 +135,7 @@ class Run:
     def _open(self, labels: dict[str, str], values: dict[str, str], data: DataInput | None, afterwards: bool) -> None:
         try:
             uri, self._timeout = _store()
-            title = f"{self.name} {labels.get('variant', '')}".strip()
-            title = title if len(title) <= TITLE_LENGTH else f"{title[: TITLE_LENGTH - 1]}…"
-            opening = functools.partial(open_run, uri, title, labels, values, data, afterwards)
+            opening = functools.partial(open_run, uri, _title(labels), labels, values, data, afterwards)
             self._client, entry, self._owns = within(self._timeout, opening)
             self.id, self._tags = entry.info.run_id, set(entry.data.tags)
         except Exception as error:
@@ -157,6 +160,14 @@ class Run:
                 client.set_terminated(self.id, status)
 
         self._call(end)
+
+
+def _title(labels: Mapping[str, str]) -> str:
+    """A run's name in MLflow: experiment, what differs from its recipe, and the fingerprint's first eight digits."""
+    name, variant = labels["experiment"], labels.get("variant", "")
+    room = TITLE_LENGTH - len(name)
+    variant = variant if len(variant) <= room else f"{variant[: room - 1]}…"
+    return " ".join(part for part in (name, variant, labels["fingerprint"][:8]) if part)
 
 
 def _store() -> tuple[str, float | None]:

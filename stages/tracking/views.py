@@ -20,8 +20,18 @@ TESTED = ("3.17",)  # MLflow's versions
 TAG = "mlflow.sharedViewState."
 NME = "metrics.`test/nme`"
 MEASURED = f"{NME} > 0"  # only runs that have been evaluated
+BY_NME = {"searchFilter": MEASURED, "orderByKey": NME, "orderByAsc": True}
 COMMON = ("train.lr", "train.epochs", "input.size", "model.width")  # parameters to show where none varies
 AXES = 8  # of the parallel coordinates, at most
+PINNED = ("attributes.`Run Name`", "runDateAndNestInfo")  # columns that the page shows first
+WIDTHS = {
+    **dict(zip(PINNED, (210, 130), strict=True)),
+    "metrics.`test/nme_ci95_low`": 120,
+    "metrics.`test/nme_ci95_high`": 125,
+    "tags.`variant`": 130,
+    "tags.`seed`": 55,
+}  # px; so that the first nine fit a page of 1280 px
+WIDTH = 85  # px, of any other column
 
 
 @dataclass(frozen=True)
@@ -33,15 +43,25 @@ class Links:
     remark: str = ""
 
 
-def _charts(columns: int, **charts: Mapping[str, object]) -> dict[str, object]:
-    """The state of a page of charts by title, `columns` in a row; each chart has the page's own type and settings."""
+def _charts(columns: int, height: int, **charts: Mapping[str, object]) -> dict[str, object]:
+    """The state of a page of charts by title, `columns` in a row; each chart has the page's own type and settings.
+
+    The list of runs beside the charts is folded, which leaves twice the width.
+    """
     place = {"metricSectionId": "charts", "deleted": False, "isGenerated": False}
     listed = [{"uuid": title, "displayName": title.replace("_", " "), **place, **chart}
               for title, chart in charts.items()]  # fmt: skip
     section = {"uuid": "charts", "name": "charts", "display": True, "isReordered": False, "columns": columns,
-               "cardHeight": 480}  # fmt: skip
-    return {"compareRunCharts": listed, "compareRunSections": [section],
+               "cardHeight": height}  # fmt: skip
+    return {"compareRunCharts": listed, "compareRunSections": [section], "runListHidden": True,
             "autoRefreshEnabled": False, "hideEmptyCharts": True}  # fmt: skip
+
+
+def _table(columns: list[str], **more: object) -> dict[str, object]:
+    """The state of the table of runs with these columns from left to right, the lowest NME first."""
+    order = [*PINNED, *columns, "duration"]
+    widths = {column: WIDTHS.get(column, WIDTH) for column in order}
+    return {**BY_NME, "selectedColumns": columns, "columnOrder": order, "columnWidths": widths, **more}
 
 
 def _line(metric: str, scale: str = "log") -> dict[str, object]:
@@ -64,52 +84,50 @@ def varying(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def columns(runs: Sequence) -> list[str]:
-    """The columns of the table: what tells the runs apart, then the figures that they have, NME and interval first."""
-    apart = {*varying([run.data.tags for run in runs]), "entry"}
-    tags = [tag for tag in ("dataset", "recipe", "entry", "variant", "seed", "dvc_experiment") if tag in apart]
+    """The columns of the table: NME and interval, what tells the runs apart, and the other figures that they have."""
     logged = {key for run in runs for key in run.data.metrics}
+    apart = {*varying([run.data.tags for run in runs]), "entry"}
+    nme = ["test/nme", "test/nme_ci95_low", "test/nme_ci95_high"]
+    tags = [tag for tag in ("entry", "variant", "seed", "dvc_experiment", "dataset", "recipe") if tag in apart]
     at_threshold = sorted(key for key in logged if key.startswith(("test/fr_", "test/auc_")))
-    figures = ["test/nme", "test/nme_ci95_low", "test/nme_ci95_high", *at_threshold, "test/p90",
-               "test/nme_perturbed_boxes", "val/nme"]  # fmt: skip
-    return [f"tags.`{tag}`" for tag in tags] + [f"metrics.`{key}`" for key in figures if key in logged]
+    others = [*at_threshold, "test/p90", "test/nme_perturbed_boxes", "val/nme"]
+    return [
+        *(f"metrics.`{key}`" for key in nme if key in logged),
+        *(f"tags.`{tag}`" for tag in tags),
+        *(f"metrics.`{key}`" for key in others if key in logged),
+    ]
 
 
 def views(runs: Sequence) -> dict[str, tuple[str, dict[str, object]]]:
     """(the question, the page's state) by name, for the runs of the store that have been evaluated."""
     axes = [key for key in varying([run.data.params for run in runs]) if key != "train.seed"][:AXES]
-    table = {"searchFilter": MEASURED, "orderByKey": NME, "orderByAsc": True, "selectedColumns": columns(runs)}
-    by_entry = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "entry"}]}
+    by_series = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "series"}]}
+    coordinates = {
+        "type": "PARALLEL", "selectedParams": axes or list(COMMON), "selectedMetrics": ["test/nme"],
+        "showAllRuns": True, "runsCountToCompare": 1000,
+    }  # fmt: skip
+    losses = {"val_NME": _line("val/nme"), "training_loss": _line("train/loss"), "learning_rate": _line("lr")}
+    pictures = {"faces": "faces", "failure_cases": "failure cases", "by_landmark": "errors by landmark"}
+    grids = {title: _images(key) for title, key in pictures.items()}
     return {
-        "runs": ("Which run is best?", table),
-        "variants": ("Which variant, over its seeds?", {**table, "groupBy": by_entry}),
+        "runs": ("Which run is best?", _table(columns(runs))),
+        "variants": (
+            "Which variant is best over its seeds?",
+            _table(columns(runs), groupBy=by_series),
+        ),
         "training": (
             "How did the trainings go?",
-            _charts(3, val_NME=_line("val/nme"), training_loss=_line("train/loss"), learning_rate=_line("lr")),
+            {"runsHiddenMode": "FIRST_20_RUNS", **_charts(2, 400, **losses)},
         ),
         "parameters": (
             "Which parameters make the difference?",
-            {
-                "searchFilter": MEASURED,
-                **_charts(
-                    1,
-                    parameters_and_NME={
-                        "type": "PARALLEL", "selectedParams": axes or list(COMMON), "selectedMetrics": ["test/nme"],
-                        "showAllRuns": False, "runsCountToCompare": 100,
-                    },
-                ),
-            },
+            {**BY_NME, "runsHiddenMode": "SHOW_ALL", **_charts(1, 480, parameters_and_NME=coordinates)},
         ),
         "faces": (
             "What do the faces look like, and where does each fail?",
-            {
-                "searchFilter": MEASURED,
-                **_charts(
-                    1, faces=_images("faces"), failure_cases=_images("failure cases"),
-                    by_landmark=_images("errors by landmark"),
-                ),
-            },
+            {**BY_NME, **_charts(1, 480, **grids)},
         ),
-    }  # fmt: skip
+    }
 
 
 def version(address: str | None) -> str:
