@@ -169,6 +169,8 @@ def main(
     points, landmarks = matching.predicted(submission), submission.landmarks
     if not partial:
         points, landmarks = to_dataset(points, given, scheme)
+    if np.isnan(points).all():
+        raise InputError(f"{what} says of every test face that it has no prediction (NaN in all coordinates).")
     refusals.require_pixels(points, faces.landmarks, what)
     points = points + (counted - origin)
     made = Made(

@@ -218,3 +218,31 @@ def test_coco_results_name_their_images_by_an_annotation_file(tmp_path, capsys):
     (tmp_path / "images.json").write_text(json.dumps({"images": images, "annotations": []}))
     score.main("lfpw", tmp_path / "results.json", annotations=LFPW, coco_images=tmp_path / "images.json")
     assert figures(capsys.readouterr().out)["test"] == 2.687
+
+
+def test_a_poor_method_is_measured_and_not_accused_of_anything(tmp_path, capsys):
+    """The mean shape of the training faces, laid into the face boxes."""
+    train, test = (pd.read_csv(LFPW / f"face_landmarks_lfpw_{split}.csv") for split in ("train", "test"))
+    shapes = train.filter(like="original_").to_numpy().reshape(-1, 68, 2)
+    boxes = [(table[["center_w", "center_h"]].to_numpy(), 200 * table["scale"].to_numpy()) for table in (train, test)]
+    (center, side), (test_center, test_side) = boxes
+    mean = ((shapes - center[:, None]) / side[:, None, None]).mean(0)
+    points = test_center[:, None] + mean * test_side[:, None, None]
+    measure(tmp_path, with_points(lfpw(), points)[lfpw().columns].assign(image_name=test["image_name"]), origin=1)
+    printed = capsys.readouterr()
+    assert figures(printed.out)["test"] == pytest.approx(15.6, abs=0.1)
+    assert not printed.err
+
+
+def test_a_column_of_face_ids_decides(tmp_path, capsys):
+    table = lfpw()
+    named = table.assign(face_id="test/" + table["image_name"], image_name="any.jpg").sample(frac=1, random_state=0)
+    measure(tmp_path, named)
+    assert figures(capsys.readouterr().out)["test"] == 2.687
+
+
+def test_a_file_without_any_prediction_is_refused(tmp_path):
+    table = lfpw()
+    table.iloc[:, 1:] = np.nan
+    with pytest.raises(InputError, match="no prediction"):
+        measure(tmp_path, table)
