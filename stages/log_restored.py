@@ -7,15 +7,15 @@ and a run that was deleted on the MLflow page stays deleted.
 """
 
 import argparse
-from pathlib import Path
 
+from stages.config.pipeline import RESULTS
 from stages.metrics.results import read_all
 from stages.system import errors
 from stages.tracking.results import log_missing
 
 
 def main() -> None:
-    _, damaged = read_all(Path("reports/experiments"))  # the report names their faults
+    _, damaged = read_all(RESULTS)  # the report names their faults
     for line in log_missing(damaged):
         print(line)
 

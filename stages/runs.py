@@ -23,13 +23,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from stages.config.experiment import Experiment, load_experiment
-from stages.config.pipeline import read_pipeline
+from stages.config.pipeline import RESULTS, read_pipeline
 from stages.metrics.schema import Metrics, Provenance, difference
 from stages.system import errors
 from stages.tracking.provenance import changed_since
 from stages.tracking.variant import variant
 
-RESULTS = Path("reports/experiments")
 NARROWEST = 8  # characters of a column that is cut
 METRICS = TypeAdapter(dict[str, Metrics])
 LEGEND = {

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from stages.config.experiment import load_dataset
-from stages.config.pipeline import PARAMS, read_pipeline
+from stages.config.pipeline import PARAMS, RESULTS, read_pipeline
 from stages.config.schemes import corresponding_landmarks, load_dataset_scheme, load_scheme
 from stages.data.crops import read_index
 from stages.data.faces import Faces
@@ -40,8 +40,6 @@ from stages.submissions.submission import Submission
 from stages.submissions.test_faces import choose_dataset, read_annotation
 from stages.system import errors
 from stages.system.errors import InputError
-
-RESULTS = Path("reports/experiments")
 
 
 def warn(text: str) -> None:

@@ -5,9 +5,12 @@ import functools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 
@@ -91,6 +94,28 @@ if __name__ == "__main__":
 """
 
 
+def outside_environment() -> dict[str, str]:
+    """This process's environment without what the make, DVC or MLflow that it runs under has put into it."""
+    inside = ("DVC_", "MAKE", "MFLAGS", "MLFLOW_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(inside)}
+
+
+@contextmanager
+def embedded_store(root: Path) -> Iterator[None]:
+    """Track in a store of this folder, whatever the environment says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv("LANDMARKS_TRACKING", raising=False)
+        patch.setenv("DVC_ROOT", str(root))
+        yield
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 @functools.cache
 def preloaded_python() -> Path:
     """The folder of a `python` that starts stages without their imports; one server for all tests of a process."""
@@ -120,11 +145,7 @@ class Project:
         (folder / "params/pipeline.yaml").write_text(PIPELINE)
         draw_toy(folder / "data/toy")
         self.environment = {
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(("DVC_", "MAKE", "MFLAGS", "MLFLOW_"))
-            },
+            **outside_environment(),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
             "LANDMARKS_TRACKING": "off",

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, free_port, outside_environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -28,11 +27,9 @@ class Clone:
 
     def __init__(self, folder: Path):
         self.folder, self.parent = folder, folder.parent
-        self.environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("DVC_", "MAKE", "MFLAGS", "MLFLOW_"))
-        } | {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"}
+        self.environment = outside_environment() | {
+            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"
+        }  # fmt: skip
         for tracked in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0"):
             if tracked and (ROOT / tracked).is_file():
                 (folder / tracked).parent.mkdir(parents=True, exist_ok=True)
@@ -88,12 +85,6 @@ def test_first_everything_is_made_and_listed(clone):
 def test_the_environment_is_the_project_s(clone):
     used = clone.run(block("source .venv/bin/activate") + "which dvc").strip()
     assert Path(used).resolve() == (clone.folder / ".venv/bin/dvc").resolve()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_variants_are_trained_and_compared(clone):

@@ -5,12 +5,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 
 import pytest
 import yaml
-from conftest import Project
+from conftest import Project, free_port
 
 RUNS = "SELECT r.run_uuid, r.name, r.status FROM runs r WHERE r.lifecycle_stage = 'active' ORDER BY r.start_time"
 
@@ -38,11 +37,6 @@ def runs(project: Project, query: str = RUNS) -> list[tuple]:
 def change(project: Project, statement: str) -> None:
     with sqlite3.connect(project.folder / "mlflow.db") as database:
         database.execute(statement)
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return str(one.getsockname()[1])
 
 
 def forget(project: Project, *names: str) -> None:
@@ -140,7 +134,7 @@ def test_nothing_is_entered_in_a_store_that_fails(made):
         assert "out-of-date database schema" in printed
         assert "mlflow db upgrade sqlite:///mlflow.db" in printed
         assert printed.count("\n") == 1
-        assert "error: MLflow at mlflow.db" in made.stage("ui", "--port", free_port(), fails=True)
+        assert "error: MLflow at mlflow.db" in made.stage("ui", "--port", str(free_port()), fails=True)
     finally:
         change(made, f"UPDATE alembic_version SET version_num = '{version}'")
     assert "entered in MLflow as run" in made.stage("log_restored")

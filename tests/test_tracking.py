@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import embedded_store
 
 from stages.system.errors import Stopped
 from stages.tracking import store, views
@@ -30,10 +31,7 @@ MD5 = "0123456789abcdef0123456789abcdef"
 def client(tmp_path_factory):
     """A client of an embedded store whose path holds a space."""
     root = tmp_path_factory.mktemp("a repository")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.delenv("LANDMARKS_TRACKING", raising=False)
-        patch.setenv("DVC_ROOT", str(root))
+    with embedded_store(root):
         with begin("first", "f1"):
             pass
         from mlflow import MlflowClient

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, embedded_store, free_port
 
 from stages.system.errors import InputError
 from stages.tracking import server, views
@@ -28,20 +27,12 @@ def run(metrics=(), params=(), **tags):
 def store(tmp_path_factory):
     """A store with two evaluated runs of two variants, and one that has only been trained."""
     root = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.delenv("LANDMARKS_TRACKING", raising=False)
-        patch.setenv("DVC_ROOT", str(root))
+    with embedded_store(root):
         for rate, figures in ((0.1, {"test/nme": 4.0}), (0.2, {"test/nme": 5.0}), (0.3, {})):
             tags = {"entry": f"lr-{rate}", "variant": f"lr={rate}"}
             with track(f"lr-{rate}", "f1", "evaluate", params={"train": {"lr": rate}}, tags=tags) as made:
                 made.log({"val/nme": 4.5, **figures})
         yield root
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return one.getsockname()[1]
 
 
 def start(port, *, store):

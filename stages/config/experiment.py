@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.config.dataset import DATASET, Dataset
-from stages.config.pipeline import PARAMS, read_pipeline
+from stages.config.pipeline import PARAMS, RESULTS, read_pipeline
 from stages.config.reading import did_you_mean, parameter_file, read_yaml, validate_sections
 from stages.config.recipe import RECIPE, Recipe
 from stages.system.errors import InputError, refuse
@@ -70,7 +70,7 @@ class Experiment:
     @property
     def report(self) -> Path:
         """What a person reads about it, tracked by git."""
-        return Path("reports/experiments") / self.name
+        return RESULTS / self.name
 
     @property
     def galleries(self) -> Path:
