@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -116,6 +116,15 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def start(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """A command in a session of its own, which takes SIGINT though a suite that runs in the background ignores it."""
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
 @functools.cache
 def preloaded_python() -> Path:
     """The folder of a `python` that starts stages without their imports; one server for all tests of a process."""
@@ -158,11 +167,7 @@ class Project:
         return other
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment | environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite run in the background ignores it
-        )  # fmt: skip
+        return start(command, self.folder, self.environment | environment)
 
     def run(self, *command: str, fails: bool = False, **environment: str) -> str:
         """Run to the end and give what was printed; an exit status that is not the expected one fails the test.

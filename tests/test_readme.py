@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, free_port, outside_environment
+from conftest import ROOT, free_port, outside_environment, start
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -100,10 +101,7 @@ def test_variants_are_trained_and_compared(clone):
     assert [made["set"] for made in seeds] == [{"model.width": 12, "train.seed": seed} for seed in (1, 2)]
     assert any(line.startswith("make ui") for line in lines)
     port = free_port()
-    server = subprocess.Popen(
-        ["make", "ui", f"PORT={port}"], cwd=clone.folder, env=clone.environment, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    server = start(["make", "ui", f"PORT={port}"], clone.folder, clone.environment)
     try:
         deadline = time.monotonic() + 120
         while True:
@@ -116,7 +114,7 @@ def test_variants_are_trained_and_compared(clone):
                 assert server.poll() is None, server.stdout.read()
                 time.sleep(1)
     finally:
-        os.killpg(server.pid, 2)
+        os.killpg(server.pid, signal.SIGINT)
         server.wait(timeout=60)
 
 

@@ -9,7 +9,7 @@ import urllib.request
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, embedded_store, free_port
+from conftest import ROOT, embedded_store, free_port, start
 
 from stages.system.errors import InputError
 from stages.tracking import server, views
@@ -35,14 +35,9 @@ def store(tmp_path_factory):
         yield root
 
 
-def start(port, *, store):
-    # without the suite's ignored SIGINT
-    return subprocess.Popen(
-        [sys.executable, "-m", "stages.ui", "--port", str(port)],
-        cwd=ROOT, env={**os.environ, "DVC_ROOT": str(store)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+def start_ui(port, *, store):
+    command = [sys.executable, "-m", "stages.ui", "--port", str(port)]
+    return start(command, ROOT, {**os.environ, "DVC_ROOT": str(store)})
 
 
 def test_the_columns_of_the_table_are_what_tells_runs_apart_and_figures_that_there_are():
@@ -116,7 +111,7 @@ def test_the_installed_mlflow_is_one_that_the_views_have_been_looked_at_with():
 
 def test_the_page_is_served_until_ctrl_c_and_its_link_is_the_last_line(store):
     port = free_port()
-    process = start(port, store=store)
+    process = start_ui(port, store=store)
     try:
         printed = []
         for line in process.stdout:
@@ -129,7 +124,7 @@ def test_the_page_is_served_until_ctrl_c_and_its_link_is_the_last_line(store):
         assert len(printed) < 15, "no chatter of the server"
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/version", timeout=20) as answer:
             assert answer.read().decode() == views.version(None)
-        again = start(port, store=store)
+        again = start_ui(port, store=store)
         said, _ = again.communicate(timeout=60)
         assert again.returncode == 1
         assert f"port {port} is taken by process " in said
