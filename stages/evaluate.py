@@ -4,8 +4,9 @@
     python -m stages.evaluate --dataset wflw --weights HR18-WFLW.pth --protocol paper --out results/hr18-wflw
 
 The first, which DVC runs, reads data/predictions/<name>.parquet, the faces and their crops, and writes
-reports/experiments/<name>: metrics.json, ced.csv, faces.csv, details.json, provenance.json, the history of the training
-and, where the dataset's pictures may be shared, pictures/. The galleries of all datasets are in data/galleries/<name>.
+reports/experiments/<name>: metrics.json, ced.csv, faces.csv, details.json, provenance.json, of an experiment the
+history of its training and, where the dataset's pictures may be shared, pictures/. The galleries of all datasets are in
+data/galleries/<name>.
 It knows landmarks and metrics and no network, so the second, which measures a file of weights, is a program of its own:
 evaluate_weights.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.config.experiment import Experiment, load_experiment
+from stages.config.experiment import Experiment, Submitted, load_measured
 from stages.data.crops import IMAGE_HASH, Crops, read_crops, read_index
 from stages.data.faces import Faces
 from stages.data.scheme import read_scheme
@@ -67,36 +68,53 @@ def seen_in_training(faces: Faces, training: Path) -> int | None:
     return sum(checksum in seen for checksum in checksums)
 
 
-def origin(experiment: Experiment, identity: Identity, evaluation: Evaluation, run: str, outside: float) -> dict:
-    """provenance.json: what the figures were made of; outside: the share of landmarks outside the model's input."""
+def origin(
+    measured: Experiment | Submitted, identity: Identity, evaluation: Evaluation, run: str, outside: dict | None
+) -> dict:
+    """provenance.json: what the figures were made of; outside: the analysis of landmarks outside the model's input."""
     made = evaluation.predictions.made
-    return {
-        "name": experiment.name, "kind": experiment.kind, "experiment": experiment.model_name,
-        "dataset": experiment.dataset, "trained_on": experiment.trained_on, "recipe": experiment.recipe_name,
-        "init": experiment.init, "entry": experiment.entry, "set": experiment.changes,
-        "parameters": experiment.parameters["recipe"], "protocol": made.protocol,
-        "normaliser": evaluation.scheme.normaliser,
-        "landmarks": made.landmarks, "landmark_count": evaluation.scheme.count,
-        "run": run, "fingerprint": identity.fingerprint, "series": provenance.series_key(experiment, identity),
-        "hashes": {**identity.hashes, "data": provenance.dvc_hash(experiment.crops), "model": made.model},
-        "environment": provenance.environment(), "input_px": made.input_px, "outside_input": outside,
-        "seen_in_training": seen_in_training(evaluation.faces, experiment.training),
+    content = {
+        "name": measured.name, "kind": measured.kind, "dataset": measured.dataset, "entry": measured.entry,
+        "normaliser": evaluation.scheme.normaliser, "landmarks": made.landmarks,
+        "landmark_count": evaluation.scheme.count, "run": run, "fingerprint": identity.fingerprint,
+        "series": provenance.series_key(measured, identity),
+        "hashes": {**identity.hashes, "data": provenance.dvc_hash(measured.crops)},
+        "environment": provenance.environment(),
+    }  # fmt: skip
+    if isinstance(measured, Submitted):
+        return content | {"submission": submission_facts(measured) | made.submission.model_dump()}
+    content["hashes"]["model"] = made.model
+    return content | {
+        "experiment": measured.model_name, "trained_on": measured.trained_on, "recipe": measured.recipe_name,
+        "init": measured.init, "set": measured.changes, "parameters": measured.parameters["recipe"],
+        "protocol": made.protocol, "input_px": made.input_px, "outside_input": outside and outside["landmarks"],
+        "seen_in_training": seen_in_training(evaluation.faces, measured.training),
         "cost": made.cost, "workload": made.workload,
     }  # fmt: skip
 
 
+def submission_facts(submitted: Submitted) -> dict:
+    """What a reader must know of somebody else's predictions."""
+    described = submitted.described
+    source = described.file and described.file.path or described.method and described.method.function
+    return {
+        "described_in": submitted.described_in, **described.about.model_dump(), "seed": submitted.seed,
+        "source": source or described.command.run,
+    }  # fmt: skip
+
+
 def main(name: str) -> None:
-    experiment = load_experiment(name, "about", "evaluation")
+    experiment = load_measured(name, "about", "evaluation")
     scheme, identity = read_scheme(experiment.dataset), provenance.identify(experiment)
     test, (train, _) = read_crops(experiment.crops, "test"), read_index(experiment.crops, "train")
     predictions, report = read_predictions(experiment.predictions, test.faces), experiment.report
     measured = np.ones(len(test), bool)
-    if experiment.kind == "cross_dataset":  # the landmarks in common may all lack annotation in some faces
+    if experiment.kind != "experiment":  # the landmarks in common may all lack annotation in some faces
         measured = measurable(predictions, scheme)
         if not measured.any():
             raise InputError(
                 f"{name}: none of the {len(test)} test faces of {experiment.dataset} has its {scheme.normaliser} and "
-                "one of the landmarks in common annotated. Take the evaluation off params/pipeline.yaml."
+                "one of the landmarks in common annotated. Take it off params/pipeline.yaml."
             )
     evaluation = evaluate(predictions.where(measured), scheme)
     baseline = None
@@ -112,7 +130,7 @@ def main(name: str) -> None:
             evaluation.face_table().to_csv(temporary, index=False, float_format="%.8g")
         write_json(report / "details.json", analysis)
         write_json(report / "metrics.json", metrics)
-        made = origin(experiment, identity, evaluation, run.name, analysis["outside_input"]["landmarks"])
+        made = origin(experiment, identity, evaluation, run.name, analysis["outside_input"])
         write_json(report / "provenance.json", made)
         if experiment.kind == "experiment":
             for file in ("history.csv", "training.json"):  # of its training, for the report
@@ -122,7 +140,7 @@ def main(name: str) -> None:
             test, predictions, evaluation, measured, experiment.galleries, report / "pictures",
             experiment.data.about.share_pictures,
         )  # fmt: skip
-        (log_evaluation if experiment.kind == "experiment" else log_cross_dataset)(run, experiment)
+        (log_cross_dataset if experiment.kind == "cross_dataset" else log_evaluation)(run, experiment)
     whole = metrics["test"]
     mean_shape = whole.get("nme_mean_shape")
     baseline_nme = "" if mean_shape is None else f", the mean shape's {mean_shape:.2f} %"
@@ -132,7 +150,7 @@ def main(name: str) -> None:
         f"{scheme.count} landmarks{baseline_nme}; MLflow run {run.name}"
     )
     poor = baseline_remark((analysis["mean_shape"] or {}).get("verdict"), whole["nme"], mean_shape)
-    seen = seen_remark(made["seen_in_training"], whole["n"])
+    seen = seen_remark(made.get("seen_in_training"), whole["n"])
     for remark in filter(None, (poor and f"{poor}. {CAUSES}", seen, left_out_remark(len(left_out), whole["n"]))):
         print(f"warning: {name}: {remark}", file=sys.stderr)
 
@@ -141,6 +159,6 @@ if __name__ == "__main__":
     if any(argument.split("=")[0] in ("--weights", "--dataset") for argument in sys.argv[1:]):
         os.execv(sys.executable, [sys.executable, "-m", "stages.evaluate_weights", *sys.argv[1:]])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="an experiment or a cross-dataset evaluation of params/pipeline.yaml")
+    parser.add_argument("name", help="an experiment, cross-dataset evaluation or submission of the pipeline")
     arguments = parser.parse_args()
     errors.run(lambda: main(arguments.name))

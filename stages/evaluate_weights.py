@@ -34,8 +34,8 @@ from stages.predictions.table import Made, Predictions, write_predictions
 from stages.sources import checks, readers
 from stages.sources.images.checksums import image_checksums
 from stages.sources.images.reading import read_image
+from stages.sources.test_faces import choose_dataset
 from stages.submissions import figures
-from stages.submissions.test_faces import choose_dataset
 from stages.system import errors
 from stages.system.files import digest, write_json
 from stages.system.processes import cores

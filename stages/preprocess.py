@@ -1,9 +1,11 @@
 """Cut every face's crop out of its image, and carve val out of train.
 
     python -m stages.preprocess demo
+    python -m stages.preprocess 300w --annotations-only
 
 Reads data/raw/<dataset> and the images, writes data/crops/<dataset>: per split one memory-mapped array and its table.
-No image is decoded after this stage (but under protocol paper, by predict).
+No image is decoded after this stage (but under protocol paper, by predict). With --annotations-only the tables are
+written and the arrays hold crops of no pixels.
 """
 
 import argparse
@@ -75,6 +77,19 @@ def warn_of_overlap(faces: Faces, hashes: list[str]) -> None:
         print(f"warning: groups of test in the training data too: {len(groups)}, such as {min(groups)}", flush=True)
 
 
+def index_annotation(name: str) -> None:
+    """The tables of a dataset whose images are not at hand."""
+    dataset = load_dataset(name, "source", "crops")
+    faces, target = read_faces(Path("data/raw") / name / "faces.parquet"), Path("data/crops") / name
+    with atomic_folder(target) as out:
+        for split in SPLITS:
+            part = faces.of(split)
+            to_image = crops.windows(part, dataset.crops.size, dataset.crops.context)
+            crops.write_index(out / f"{split}.parquet", part, to_image)
+            np.save(out / f"{split}.npy", np.empty((len(part), 0, 0, 3), np.uint8))
+    print(f"{target}: {len(faces)} test faces without images")
+
+
 def main(name: str) -> None:
     dataset = load_dataset(name, "source", "crops")
     raw, size, source = Path("data/raw") / name, dataset.crops.size, dataset.source
@@ -114,5 +129,6 @@ def main(name: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="a name in params/pipeline.yaml")
+    parser.add_argument("--annotations-only", action="store_true", help="of its test faces, without images")
     arguments = parser.parse_args()
-    errors.run(lambda: main(arguments.dataset))
+    errors.run(lambda: (index_annotation if arguments.annotations_only else main)(arguments.dataset))

@@ -58,8 +58,7 @@ def read() -> Content:
     results = [result for result in results if result.name not in damaged]
     others = {dataset: published(dataset) for dataset in {result.provenance.dataset for result in results}}
     pipeline, times = read_pipeline(), read_times(REPORTS / "benchmarks.json")
-    entries = list(dict.fromkeys(experiment.entry for experiment in pipeline.experiments.values()))
-    listing = Listing(pipeline.experiments, entries, pipeline.baselines)
+    listing = Listing([*pipeline.experiments, *pipeline.submissions], pipeline.entries, pipeline.baselines)
     sections = results_page.sections(results, others, listing, times)
     return Content(results, damaged, sections, listing, others, times)
 
@@ -91,7 +90,7 @@ def _entry(name: str, results: list[Result]) -> Entry:
     alone = [result for result in results if result.name == name]
     if alone:
         return Entry(name, tuple(alone))
-    rows = group([result for result in results if result.is_experiment and result.provenance.entry == name])
+    rows = group([result for result in results if not result.is_cross_dataset and result.provenance.entry == name])
     if len(rows) > 1:
         raise InputError(
             f"{name}: {', '.join(row.first.name for row in rows)} differ in more than their seed, such as in the code "
@@ -166,7 +165,7 @@ if __name__ == "__main__":
         "--latex", metavar="DATASET", nargs="?", const="", help="print the table of a dataset, or of all, in LaTeX"
     )
     commands = parser.add_subparsers(dest="command")
-    two = commands.add_parser("compare", help="print the paired comparison of two experiments, or entries with seeds")
+    two = commands.add_parser("compare", help="print the paired comparison of two experiments or submissions")
     two.add_argument("first", metavar="EXP_A")
     two.add_argument("second", metavar="EXP_B")
     given = parser.parse_args()

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from stages.config.experiment import Experiment, load_experiment
+from stages.config.experiment import Experiment, Submitted, load_measured
 from stages.config.pipeline import RESULTS, read_pipeline
 from stages.metrics.schema import Metrics, Provenance, difference
 from stages.system import errors
@@ -41,12 +41,12 @@ LEGEND = {
 
 @dataclass(frozen=True)
 class Row:
-    """An experiment of the pipeline, or a cross-dataset evaluation."""
+    """An experiment of the pipeline, a cross-dataset evaluation or a submission."""
 
     name: str
     entry: str
     group: str  # the dataset, and the normaliser and number of faces of its NME
-    recipe: str  # and what differs from it: `quick from demo-quick lr=0.002`
+    recipe: str  # and what differs from it: `quick from demo-quick lr=0.002`; of a submission its title
     metrics: Metrics | None
     state: str
 
@@ -70,11 +70,11 @@ def read_result(name: str) -> tuple[Provenance, Metrics] | None:
 def pipeline_rows() -> list[Row]:
     """The pipeline's experiments and evaluations, and those that only have results."""
     pipeline = read_pipeline()
-    names = [*pipeline.experiments, *pipeline.cross_dataset]
+    names = [*pipeline.experiments, *pipeline.cross_dataset, *pipeline.submissions]
     others = sorted(path.name for path in RESULTS.glob("*") if path.is_dir() and path.name not in names)
     rows = []
     for name in [*names, *others]:
-        experiment = load_experiment(name) if name in names else None
+        experiment = load_measured(name) if name in names else None
         try:
             result = read_result(name)
         except (ValidationError, errors.InputError):
@@ -83,18 +83,26 @@ def pipeline_rows() -> list[Row]:
         if result is not None:
             made, metrics = result
             group = f"{made.dataset}, {made.normaliser.replace('_', '-')}, {metrics.n} faces"
-            differs = made.variant if experiment is None else variant(experiment)
-            recipe = f"{made.training_recipe} {differs}".strip()
+            if made.submission:
+                recipe = made.submission.title
+            else:
+                differs = made.variant if experiment is None else variant(experiment)
+                recipe = f"{made.training_recipe} {differs}".strip()
             entry = name if made.kind == "cross_dataset" else made.entry or name
             rows.append(Row(name, entry, group, recipe, metrics, state(experiment, made)))
         elif experiment is not None:
             group = f"{experiment.dataset}, not measured yet"
-            recipe = f"{experiment.recipe_name} {variant(experiment)}".strip()
-            rows.append(Row(name, experiment.entry, group, recipe, None, "no result"))
+            rows.append(Row(name, experiment.entry, group, _made_by(experiment), None, "no result"))
     return rows
 
 
-def state(experiment: Experiment | None, made: Provenance) -> str:
+def _made_by(experiment: Experiment | Submitted) -> str:
+    if isinstance(experiment, Submitted):
+        return experiment.described.about.title
+    return f"{experiment.recipe_name} {variant(experiment)}".strip()
+
+
+def state(experiment: Experiment | Submitted | None, made: Provenance) -> str:
     if experiment is None:
         return "unlisted"
     changed = changed_since(experiment, made.hashes.model_dump())

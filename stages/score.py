@@ -23,21 +23,20 @@ import numpy as np
 
 from stages.config.experiment import load_dataset
 from stages.config.pipeline import PARAMS, RESULTS, read_pipeline
-from stages.config.schemes import corresponding_landmarks, load_dataset_scheme, load_scheme
+from stages.config.schemes import corresponding_landmarks, load_dataset_scheme, scheme_counts
 from stages.data.crops import read_index
 from stages.data.faces import Faces
 from stages.data.scheme import DatasetScheme
-from stages.metrics.evaluation import Evaluation, evaluate, measurable
+from stages.metrics.evaluation import Evaluation, evaluate
 from stages.metrics.paired_tests import compare
 from stages.metrics.per_face import FaceErrors
 from stages.metrics.results import read_results
 from stages.predictions.table import Made, Predictions
 from stages.reporting import comparisons
 from stages.sources import readers
-from stages.submissions import conventions, figures, reading, refusals
-from stages.submissions.matching import Matching, first, match
-from stages.submissions.submission import Submission
-from stages.submissions.test_faces import choose_dataset, read_annotation
+from stages.sources.test_faces import choose_dataset, read_annotation
+from stages.submissions import conventions, figures, reading
+from stages.submissions.conversion import convert
 from stages.system import errors
 from stages.system.errors import InputError
 
@@ -63,55 +62,13 @@ def read_test(dataset, scheme: DatasetScheme, root: Path | None) -> tuple[Faces,
     return faces, f"the annotation in {location}; no image is read, so none is checked"
 
 
-def numbering(annotation_origin: float) -> int:
-    """What an annotation calls the first pixel by its own account, 0 or 1, from where it was measured to lie
-    (`source.origin`): clicks lie up to a pixel beyond it (a viewer's pixel i covers i to i + 1), never before it."""
-    return int(annotation_origin >= 0.9)
-
-
-def to_dataset(points: np.ndarray, given: DatasetScheme, scheme: DatasetScheme) -> tuple[np.ndarray, list[int]]:
-    """The predicted landmarks that the dataset has too, and which of its landmarks they are."""
-    pairs = corresponding_landmarks(given, scheme)
-    return points[:, [one for one, _ in pairs]], [other for _, other in pairs]
-
-
-def tell_matching(matching: Matching, submission: Submission, faces: Faces, what: str) -> None:
-    """Which predictions are of no face, and which faces have none."""
-    if matching.by_name:
-        print(f"{matching.by_name} images were matched by their name, without the folders of the file\n")
-    if matching.elsewhere:
-        warn(f"{what}: predictions on images that are not in the test split, left out, {first(matching.elsewhere)}")
-    if matching.beside:
-        warn(f"{what}: predictions on other faces of the test images, left out, {first(matching.beside)}")
-    absent = (matching.rows < 0) | np.isnan(submission.points[matching.rows]).all((1, 2))
-    if missing := [faces.face_id[i] for i in np.flatnonzero(absent)]:
-        warn(
-            f"{what}: faces without a prediction, each a failure at every threshold and an infinite error in the NME, "
-            f"{first(missing)}"
-        )
-
-
-def tell_offset(evaluation: Evaluation, origin: int) -> None:
-    """How predictions lie from the annotation, and whether another numbering of pixels fits better."""
-    points, truth = evaluation.predictions.points, evaluation.predictions.truth
-    normaliser = evaluation.normalisers[evaluation.scheme.normaliser]
+def tell_offset(points: np.ndarray, truth: np.ndarray) -> None:
+    """How predictions (N, K, 2) lie from the annotation."""
     offset = conventions.measure_offset(points, truth)
     axes = []
     for axis, value, interval in (("x", offset.x, offset.x_ci95), ("y", offset.y, offset.y_ci95)):
         axes.append(f"{axis} {value:+.2f}" + (f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""))
     print(f"Predicted − annotated, median over landmarks and {offset.n} faces, px [95 %]: {', '.join(axes)}\n")
-    own = float(np.nanmean(conventions.nme(points, truth, normaliser)))
-    if shift := conventions.likely_shift(points, truth, normaliser):
-        other = origin - shift.by
-        advice = f"If the file counts pixels from {other:g}, say so: --origin {other:g}." if other in (0, 1) else (
-            "Positions from the edge of the first pixel instead of its centre are half a pixel off: correct the file."
-            if abs(shift.by) == 0.5 else "Were the coordinates moved before they were written?"
-        )  # fmt: skip
-        kind = "half a pixel" if abs(shift.by) == 0.5 else "another numbering of pixels"
-        warn(
-            f"this looks like {kind}: moved by {shift.by:+g} px in x and y, the predictions would read NME "
-            f"{shift.nme:.3f} instead of {own:.3f}. {advice}"
-        )
 
 
 def tell_predicted(evaluation: Evaluation) -> None:
@@ -151,34 +108,17 @@ def main(
     dataset = load_dataset(name, "about", "source", "landmarks", "evaluation")
     scheme = load_dataset_scheme(dataset.landmarks.scheme, dataset.landmarks.normaliser, name)
     given = load_dataset_scheme(scheme_name, "box_side", name) if scheme_name else scheme
-    submission, what = reading.read(path, form, coco_images), str(path)
-    refusals.require_dataset(submission, name, what)
-    partial = submission.landmarks is not None and submission.landmarks != list(range(scheme.count))
-    known = {file.stem: load_scheme(file.stem).count for file in sorted((PARAMS / "schemes").glob("*.yaml"))}
-    count = len(submission.landmarks) if partial else given.count
-    refusals.require_landmarks(submission, count, f"scheme {given.scheme}" if scheme_name else name, known, what)
-
+    submission = reading.read(path, form, coco_images)
     faces, where = read_test(dataset, scheme, annotations)
-    matching = match(submission, faces, what)
-    counted = numbering(dataset.source.origin)
-    if origin is None:
-        origin = reading.NUMBERED_FROM[submission.form]
-    origin = counted if origin is None else origin
-    points, landmarks = matching.predicted(submission), submission.landmarks
-    if not partial:
-        points, landmarks = to_dataset(points, given, scheme)
-    if np.isnan(points).all():
-        raise InputError(f"{what} says of every test face that it has no prediction (NaN in all coordinates).")
-    refusals.require_pixels(points, faces.landmarks, what)
-    points = points + (counted - origin)
-    made = Made(
-        dataset=name, landmarks=landmarks, protocol="unknown", flip_test=False, batch=0, input_px=0, box=0, model="",
-        cost={}, workload="",
+    converted = convert(
+        submission, faces, name, scheme, given, corresponding_landmarks(given, scheme), origin=origin,
+        source_origin=dataset.source.origin, known=scheme_counts(), what=str(path),
     )  # fmt: skip
+    points, landmarks = converted.points, list(converted.landmarks)
+    origin, counted = converted.origin, converted.annotation_origin
+    made = Made(dataset=name, landmarks=landmarks)
     predictions = Predictions(faces, points, np.full(points.shape[:2], np.nan), made=made)
-    evaluation = evaluate(predictions.where(measurable(predictions, scheme)), scheme)
-    truth, normaliser = evaluation.predictions.truth, evaluation.normalisers[scheme.normaliser]
-    refusals.require_convention(evaluation.predictions.points, truth, normaliser, scheme, what)
+    evaluation = evaluate(predictions.where(converted.measurable), scheme)
     comparison = against(experiment, path.name, name, evaluation) if experiment else ""
     metrics = figures.typed(evaluation.metrics(dataset.evaluation.thresholds))
 
@@ -193,10 +133,13 @@ def main(
         print(f"measured by {len(landmarks)} of the dataset's {scheme.count} landmarks, taken from {names} "
               f"({PARAMS}/correspondence.yaml)")  # fmt: skip
     print()
-    tell_matching(matching, submission, faces, what)
+    if by_name := converted.matching.by_name:
+        print(f"{by_name} images were matched by their name, without the folders of the file\n")
+    for warning in converted.warnings():
+        warn(warning)
     print(figures.figures_table(metrics))
     tell_predicted(evaluation)
-    tell_offset(evaluation, origin)
+    tell_offset(*converted.measured()[:2])
     if len(landmarks) == scheme.count:
         print(figures.beside_published(path.name, name, metrics, dataset.source.counts, scheme.normaliser))
     if comparison:

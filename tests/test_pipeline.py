@@ -12,9 +12,16 @@ from stages.config.resolved import HEADER, resolved
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("resolve", "obtain", "fetch", "preprocess", "train", "predict", "evaluate", "report")
-SAME_SCRIPT = {"predict_cross": "predict", "evaluate_cross": "evaluate"}
+SAME_SCRIPT = {
+    "predict_cross": "predict", "submit_file": "submit", "submit_method": "submit", "evaluate_cross": "evaluate",
+    "evaluate_submission": "evaluate",
+}  # fmt: skip
 # What a stage shows of params/resolved.yaml, besides the parameters that it acts on
-SHOWN = {"evaluate": {"set.${item.set}"}, "evaluate_cross": {"set.${item.set}"}, "report": {"baselines", "experiments"}}
+SHOWN = {
+    "evaluate": {"set.${item.set}"},
+    "evaluate_cross": {"set.${item.set}"},
+    "report": {"baselines", "experiments", "submissions"},
+}
 # No stage depends on these: they cannot change a figure. Parameters are tracked by value.
 UNTRACKED = ("stages/__init__.py", "stages/config", "stages/tracking", "stages/system")
 # Who may import whom, apart from itself. Scripts may import everything.
@@ -92,7 +99,7 @@ def test_every_file_that_a_stage_imports_is_in_a_declared_folder(stage):
 
 @pytest.mark.parametrize("stage", [*STAGES, *SAME_SCRIPT])
 def test_a_stage_declares_exactly_the_parameters_it_loads(stage):
-    """The sections named in the call of load_dataset or load_experiment in the script's `main`.
+    """The sections named in the calls that load a dataset, an experiment or a submission in the script's `main`.
 
     A cross-dataset evaluation reads its recipe's section `evaluate` from the experiment's own predictions.
     """
@@ -101,11 +108,15 @@ def test_a_stage_declares_exactly_the_parameters_it_loads(stage):
     loaded: dict[str, set[str]] = {"datasets": set(), "recipes": set()}
     main = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
     for call in (node for node in ast.walk(main) if isinstance(node, ast.Call)):
-        if ast.unparse(call.func) in ("load_dataset", "load_experiment"):
+        if ast.unparse(call.func) in ("load_dataset", "load_experiment", "load_submission", "load_measured"):
             for section in (argument.value for argument in call.args if isinstance(argument, ast.Constant)):
                 loaded["datasets" if section in DATASET else "recipes"].add(section)
     if stage == "predict_cross":
         loaded |= {"recipes": set(), "correspondence.yaml": {"all"}}
+    if "submi" in stage:
+        loaded["submissions"] = {"all"}
+    if script == "submit":
+        loaded["correspondence.yaml"] = {"all"}
     trains, asks = loaded["recipes"] - {"evaluate"}, loaded["recipes"] & {"evaluate"}
     overrides = {f"set.${{item.set}}.{part}" for part, read in (("training", trains), ("evaluate", asks)) if read}
     if overrides | SHOWN.get(stage, set()):  # what an experiment sets that differs from its recipe
@@ -119,7 +130,7 @@ def test_a_stage_declares_exactly_the_parameters_it_loads(stage):
 
 def test_only_obtain_and_predict_read_schemes_and_their_correspondence_from_params():
     readers = {file.stem for file in (ROOT / "stages").glob("*.py") if "stages.config.schemes" in imports(file)}
-    assert readers == {"obtain", "predict", "evaluate_weights", "score"}
+    assert readers == {"obtain", "predict", "submit", "evaluate_weights", "score"}
 
 
 @pytest.mark.parametrize("package", ALLOWED)
@@ -168,7 +179,7 @@ def test_every_stage_says_what_it_does():
 def test_dvc_yaml_names_folders_of_code():
     deps = [dep for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
             for dep in declared(stage)["deps"] if dep.startswith("stages/")]  # fmt: skip
-    assert len(deps) <= 45
+    assert len(deps) <= 5 * (len(STAGES) + len(SAME_SCRIPT))  # lists of single files came to twelve a stage
 
 
 def test_the_committed_resolved_yaml_is_what_the_pipeline_stands_for():

@@ -1,4 +1,4 @@
-"""An experiment, loaded once: its dataset, recipe and initial weights, and where everything about it is kept.
+"""What is measured, loaded once: an experiment with its dataset, recipe and initial weights, or a submission.
 
 A stage loads the sections that it reads and no others (`load_experiment("demo-quick", "input", "evaluate")`), so that
 what `dvc.yaml` declares for it is what it reads.
@@ -12,30 +12,22 @@ from stages.config.dataset import DATASET, Dataset
 from stages.config.pipeline import PARAMS, RESULTS, read_pipeline
 from stages.config.reading import did_you_mean, parameter_file, read_yaml, validate_sections
 from stages.config.recipe import RECIPE, Recipe
+from stages.config.submission import SubmissionFile, load_submission_file
 from stages.system.errors import InputError, refuse
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """A model measured on a dataset's test faces: an experiment, or a cross-dataset evaluation of one.
+class Measured:
+    """Predictions of a dataset's test faces, and where everything about them is kept.
 
-    name: of the experiment or of the cross-dataset evaluation. data: the dataset whose test faces are measured.
-    model_name: the experiment whose model it is; trained_on: its dataset. entry: that experiment's name in
-    params/pipeline.yaml, which its other seeds share; init_entry: that of the experiment it starts from. changes: what
-    it sets there, such as {"train.lr": 0.002}. parameters: all of that dataset's and of the recipe's as plain values,
-    to identify the experiment, not to act on.
+    name: unique among experiments, cross-dataset evaluations and submissions. entry: its name in params/pipeline.yaml,
+    which its other seeds share. data: the dataset whose test faces are measured. parameters: all that it was made with
+    as plain values, to identify it, not to act on.
     """
 
     name: str
-    data: Dataset
-    model_name: str
-    trained_on: str
     entry: str
-    recipe_name: str
-    init: str
-    init_entry: str | None
-    changes: dict[str, Any]
-    recipe: Recipe
+    data: Dataset
     parameters: dict[str, Any]
 
     @property
@@ -43,25 +35,8 @@ class Experiment:
         return self.data.name
 
     @property
-    def kind(self) -> str:
-        return "experiment" if self.name == self.model_name else "cross_dataset"
-
-    @property
     def crops(self) -> Path:
         return Path("data/crops") / self.dataset
-
-    @property
-    def initial_weights(self) -> Path:
-        return Path("models") / self.init
-
-    @property
-    def model(self) -> Path:
-        return Path("models") / self.model_name
-
-    @property
-    def training(self) -> Path:
-        """The history of its training, and the machine."""
-        return Path("data/training") / self.model_name
 
     @property
     def predictions(self) -> Path:
@@ -76,6 +51,90 @@ class Experiment:
     def galleries(self) -> Path:
         """Pictures of its test faces, tracked by DVC."""
         return Path("data/galleries") / self.name
+
+
+@dataclass(frozen=True)
+class Experiment(Measured):
+    """A model measured on a dataset's test faces: an experiment, or a cross-dataset evaluation of one.
+
+    model_name: the experiment whose model it is; trained_on: its dataset. init_entry: the entry of the experiment it
+    starts from. changes: what it sets, such as {"train.lr": 0.002}. parameters: of the dataset that it is trained on
+    and of the recipe.
+    """
+
+    model_name: str
+    trained_on: str
+    recipe_name: str
+    init: str
+    init_entry: str | None
+    changes: dict[str, Any]
+    recipe: Recipe
+
+    @property
+    def kind(self) -> str:
+        return "experiment" if self.name == self.model_name else "cross_dataset"
+
+    @property
+    def initial_weights(self) -> Path:
+        return Path("models") / self.init
+
+    @property
+    def model(self) -> Path:
+        return Path("models") / self.model_name
+
+    @property
+    def training(self) -> Path:
+        """The history of its training, and the machine."""
+        return Path("data/training") / self.model_name
+
+
+@dataclass(frozen=True)
+class Submitted(Measured):
+    """Somebody else's predictions. described: its file in params/submissions, by name and content; seed: of its run."""
+
+    described_in: str
+    described: SubmissionFile
+    seed: int | None
+
+    @property
+    def kind(self) -> str:
+        return "submission"
+
+
+def load_measured(name: str, *sections: str) -> Experiment | Submitted:
+    """An experiment, a cross-dataset evaluation or a submission; else as `load_experiment`."""
+    return (load_submission if name in read_pipeline().submissions else load_experiment)(name, *sections)
+
+
+def load_submission(name: str, *sections: str) -> Submitted:
+    """The submission `name` of params/pipeline.yaml with these sections of its dataset.
+
+    Raises `InputError` where it is not listed, and for every unknown or wrong parameter of its files.
+    """
+    pipeline = read_pipeline()
+    if name not in pipeline.submissions:
+        raise InputError(
+            f"there is no submission {name!r} in {PARAMS}/pipeline.yaml.{did_you_mean(name, pipeline.submissions)} "
+            f"Known: {', '.join(pipeline.submissions) or 'none'}."
+        )
+    planned = pipeline.submissions[name]
+    described, dataset = load_submission_file(planned.submission), _read_dataset(planned.dataset)
+    if planned.seed is not None and not described.runs:
+        raise InputError(f"submissions.{planned.entry}: a file of predictions has no seeds. Take them out.")
+    content = {name: dataset[name] for name in sections}
+    return Submitted(
+        name=name,
+        entry=planned.entry,
+        data=Dataset(planned.dataset, Path(pipeline.datasets[planned.dataset].source), **content),
+        parameters={
+            "dataset": {name: section.model_dump() for name, section in dataset.items()},
+            "submission": described.model_dump(),
+            "seed": planned.seed,
+        },
+        described_in=planned.submission,
+        described=described,
+        seed=planned.seed,
+    )
 
 
 def load_experiment(name: str, *sections: str) -> Experiment:

@@ -1,4 +1,4 @@
-"""params/pipeline.yaml: which datasets, experiments and cross-dataset evaluations `dvc repro` makes.
+"""params/pipeline.yaml: which datasets, experiments, cross-dataset evaluations and submissions `dvc repro` makes.
 
 An entry with `seeds` stands for one experiment a seed, `<name>-s<seed>`; `read_pipeline` gives these.
 """
@@ -22,6 +22,9 @@ MADE = [PurePath("data", name) for name in ("schemes", "raw", "crops", "training
 class ListedDataset(Section):
     source: str
     """The folder or archive of its files, a dependency of fetch; of drawn faces, the code that draws them."""
+    images: bool = True
+    """`false`: only the annotation files of its test faces are at hand. Submissions can be measured on it, no network
+    can be trained or run."""
 
 
 class ListedExperiment(Section):
@@ -66,6 +69,23 @@ class CrossDataset(Section):
     """Whose test faces are measured."""
 
 
+class ListedSubmission(Section):
+    """Somebody else's predictions of a dataset's test faces, measured as an experiment's."""
+
+    dataset: Name
+    """Whose test faces they are."""
+    submission: Name | None = None
+    """A file of params/submissions, which says what they are; null: the one with the entry's name."""
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)] | None = None
+    """One run of the method for each, named `<name>-s<seed>`."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "ListedSubmission":
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: one is there twice")
+        return self
+
+
 class PipelineFile(Section):
     """Every key but `datasets` is optional."""
 
@@ -75,8 +95,10 @@ class PipelineFile(Section):
     """Trainings; each is evaluated on the test faces of its dataset."""
     cross_dataset: dict[Name, CrossDataset] = {}
     """Evaluations of an experiment's model on another dataset."""
+    submissions: dict[Name, ListedSubmission] = {}
+    """Predictions by other methods."""
     baseline: Name | list[Name] = []
-    """The experiment, or one for each dataset, that the report compares the others with."""
+    """The experiment or submission, or one for each dataset, that the report compares the others with."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +113,30 @@ class PlannedExperiment:
 
 
 @dataclass(frozen=True)
+class PlannedSubmission:
+    """One table of predictions. entry: its name in the file, which its other seeds share. submission: its file in
+    params/submissions."""
+
+    entry: str
+    dataset: str
+    submission: str
+    seed: int | None
+
+
+@dataclass(frozen=True)
 class Pipeline:
-    """What is made, an entry with seeds being one experiment a seed."""
+    """What is made, an entry with seeds being one experiment or submission a seed."""
 
     datasets: dict[str, ListedDataset]
     experiments: dict[str, PlannedExperiment] = field(default_factory=dict)
     cross_dataset: dict[str, CrossDataset] = field(default_factory=dict)
+    submissions: dict[str, PlannedSubmission] = field(default_factory=dict)
     baselines: list[str] = field(default_factory=list)  # names of entries
+
+    @property
+    def entries(self) -> list[str]:
+        """The names of the rows of the report, in the file's order."""
+        return list(dict.fromkeys(each.entry for each in (*self.experiments.values(), *self.submissions.values())))
 
 
 def seed_names(name: str, seeds: list[int] | None) -> dict[str, int | None]:
@@ -129,11 +168,24 @@ def read_pipeline() -> Pipeline:
             faults.append(f"cross_dataset.{name}: dataset {cross.dataset} is not listed under datasets")
         if name in pipeline.experiments:
             faults.append(f"cross_dataset.{name}: an experiment has the same name")
-    entries = {experiment.entry for experiment in pipeline.experiments.values()}
+    for name, submission in pipeline.submissions.items():
+        if submission.dataset not in pipeline.datasets:
+            faults.append(f"submissions.{name}: dataset {submission.dataset} is not listed under datasets")
+        for kind in ("experiments", "cross_dataset"):
+            if name in getattr(pipeline, kind):
+                faults.append(f"submissions.{name}: {kind} has the same name")
+    for kind in ("experiments", "cross_dataset"):
+        faults += [
+            f"{kind}.{name}: {needs.dataset} has no images (images: false), so no network can run on it"
+            for name, needs in getattr(pipeline, kind).items()
+            if needs.dataset in pipeline.datasets and not pipeline.datasets[needs.dataset].images
+        ]
     faults += [
-        f"baseline: there is no experiment {name}.{did_you_mean(name, entries)}"
+        f"baseline: there is no experiment or submission {name}.{did_you_mean(name, pipeline.entries)}"
         for name in pipeline.baselines
-        if name not in entries and RESULTS.is_dir() and not (RESULTS / name).is_dir()  # one may be made elsewhere
+        if name not in pipeline.entries
+        and RESULTS.is_dir()
+        and not (RESULTS / name).is_dir()  # one may be made elsewhere
     ]
     if "random" in pipeline.experiments:
         faults.append("experiments.random: the name stands for weights drawn at random (init: random)")
@@ -146,7 +198,7 @@ def read_pipeline() -> Pipeline:
         source = PurePath(os.path.normpath(dataset.source))
         if any(source.is_relative_to(folder) or folder.is_relative_to(source) for folder in MADE):
             faults.append(f"datasets.{name}.source: {dataset.source} has what the stages make; put the files elsewhere")
-    for names in (pipeline.datasets, [*pipeline.experiments, *pipeline.cross_dataset]):
+    for names in (pipeline.datasets, [*pipeline.experiments, *pipeline.cross_dataset, *pipeline.submissions]):
         lower = [name.lower() for name in names]
         faults += [
             f"{name}: another name differs from it only in capitals, so on macOS and Windows both would have one folder"
@@ -187,10 +239,16 @@ def _expanded(listed: PipelineFile, path: Path) -> Pipeline:
             cross_dataset[own] = CrossDataset(
                 experiment=of_seed(cross.experiment, seed, f"cross_dataset.{name}"), dataset=cross.dataset
             )
+    submissions: dict[str, PlannedSubmission] = {}
+    for name, entry in listed.submissions.items():
+        for own, seed in seed_names(name, entry.seeds).items():
+            if own in submissions:
+                faults.append(f"submissions.{name}: with its seeds it makes {own}, which is there already")
+            submissions[own] = PlannedSubmission(name, entry.dataset, entry.submission or name, seed)
     keys = [dotless(name) for name in experiments]
     faults += [
         f"{name}: another name differs from it only in . and _" for name in experiments if keys.count(dotless(name)) > 1
     ]
     refuse(faults, str(path), "Every name is one thing.")
     baselines = [listed.baseline] if isinstance(listed.baseline, str) else listed.baseline
-    return Pipeline(listed.datasets, experiments, cross_dataset, baselines)
+    return Pipeline(listed.datasets, experiments, cross_dataset, submissions, baselines)

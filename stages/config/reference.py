@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from stages.config.dataset import DATASET
 from stages.config.pipeline import PipelineFile
 from stages.config.recipe import RECIPE
+from stages.config.submission import SubmissionFile
 from stages.data.scheme import Scheme
 
 FILES: dict[str, tuple[str, dict[str, type[BaseModel]]]] = {
@@ -16,6 +17,10 @@ FILES: dict[str, tuple[str, dict[str, type[BaseModel]]]] = {
         RECIPE,
     ),
     "params/datasets/*.yaml": ("What a dataset is.", DATASET),
+    "params/submissions/*.yaml": (
+        "Predictions by other methods, and what a reader must know of them.",
+        {"": SubmissionFile},
+    ),
     "params/schemes/*.yaml": ("The landmarks of a face, numbered from 0.", {"": Scheme}),
 }
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}",

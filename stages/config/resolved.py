@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from stages.config.experiment import load_dataset, load_experiment
+from stages.config.experiment import load_dataset, load_experiment, load_submission
 from stages.config.pipeline import PARAMS, Pipeline, PlannedExperiment, dotless, read_pipeline
 from stages.config.recipe import RECIPE
+from stages.config.submission import load_submission_file
 from stages.system.errors import InputError
 from stages.system.files import atomic
 
@@ -32,7 +33,13 @@ def resolved(pipeline: Pipeline) -> dict[str, Any]:
 
     return {
         "baselines": pipeline.baselines,
-        "datasets": {name: dataset.model_dump() for name, dataset in pipeline.datasets.items()},
+        "datasets": {
+            name: {
+                "source": dataset.source,
+                "arguments": name if dataset.images else f"{name} --annotations-only",
+            }
+            for name, dataset in pipeline.datasets.items()
+        },
         "experiments": {
             name: {
                 "dataset": experiment.dataset,
@@ -46,6 +53,7 @@ def resolved(pipeline: Pipeline) -> dict[str, Any]:
             name: {**cross.model_dump(), "set": dotless(cross.experiment)}
             for name, cross in pipeline.cross_dataset.items()
         },
+        **submissions(pipeline),
         "set": {
             dotless(name): {"training": changes(experiment, TRAINING), "evaluate": changes(experiment, ["evaluate"])}
             for name, experiment in pipeline.experiments.items()
@@ -53,11 +61,32 @@ def resolved(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
+def submissions(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """All submissions, and apart those that are files and those that run here, with what their stage depends on.
+
+    DVC has no optional dependency: where there is no second file, it is the submission's own in params/.
+    """
+    content: dict[str, dict[str, Any]] = {"submissions": {}, "submitted_files": {}, "submitted_methods": {}}
+    for name, planned in pipeline.submissions.items():
+        described = f"{PARAMS}/submissions/{planned.submission}.yaml"
+        given = load_submission_file(planned.submission)
+        entry = {"dataset": planned.dataset, "submission": planned.submission}
+        content["submissions"][name] = entry
+        if given.file:
+            beside = given.file.coco_images or described
+            content["submitted_files"][name] = {**entry, "file": given.file.path, "beside": beside}
+        else:
+            code = given.command.code if given.command else given.method.module_file
+            content["submitted_methods"][name] = {**entry, "code": code if Path(code).exists() else described}
+    return content
+
+
 def require_parameters(pipeline: Pipeline) -> None:
     """Raise `InputError` with the faults of all parameter files that the pipeline uses."""
     faults = []
     loads = [(load_dataset, name) for name in pipeline.datasets]
     loads += [(load_experiment, name) for name in (*pipeline.experiments, *pipeline.cross_dataset)]
+    loads += [(load_submission, name) for name in pipeline.submissions]
     for load, name in loads:
         try:
             load(name)

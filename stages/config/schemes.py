@@ -37,6 +37,11 @@ def load_scheme(name: str) -> Scheme:
     return validate(Scheme, read_yaml(path), path)
 
 
+def scheme_counts() -> dict[str, int]:
+    """The schemes of params/schemes and their numbers of landmarks."""
+    return {file.stem: load_scheme(file.stem).count for file in sorted((PARAMS / "schemes").glob("*.yaml"))}
+
+
 def load_dataset_scheme(scheme: str, normaliser: str, dataset: str) -> DatasetScheme:
     """A dataset's scheme with its official normaliser. Raises `InputError` where the scheme does not define it."""
     content = load_scheme(scheme).model_dump() | {"scheme": scheme, "normaliser": normaliser}

@@ -25,13 +25,13 @@ def outside_input(evaluation: Evaluation, box: float) -> np.ndarray:
 
 
 def details(
-    evaluation: Evaluation, box: float, baseline: Evaluation | None = None, left_out: Sequence[str] = ()
+    evaluation: Evaluation, box: float | None, baseline: Evaluation | None = None, left_out: Sequence[str] = ()
 ) -> dict:
     """details.json: percent of the official normaliser where no other is named; None where a value is not finite.
 
-    box: the side of the model's input in face boxes. baseline: the mean shape on the same faces. left_out: faces of the
-    test split that cannot be measured. Landmarks and groups are those that were predicted; pose, size and visibility
-    are those of the whole face. What is not annotated counts in nothing.
+    box: the side of the model's input in face boxes, None where that is not known. baseline: the mean shape on the same
+    faces. left_out: faces of the test split that cannot be measured. Landmarks and groups are those that were
+    predicted; pose, size and visibility are those of the whole face. What is not annotated counts in nothing.
     """
     predictions, scheme, faces = evaluation.predictions, evaluation.scheme, evaluation.faces
     points, truth = predictions.points, predictions.truth
@@ -46,9 +46,7 @@ def details(
     groups = group_columns(scheme.groups, landmarks)
     degrees = breakdown.yaw(faces.landmarks, scheme.groups, scheme.flip_pairs)
     bins = breakdown.conditions(nme, degrees, faces.side, faces.visible, faces.annotated)
-    confidence, outside = evaluation.confidence, outside_input(evaluation, box)
-    scores, each = predictions.scores[annotated], errors[annotated]
-    rejected = calibration.REJECTED
+    scores = predictions.scores[annotated]
     content = {
         "n": len(faces),
         "normaliser": scheme.normaliser,
@@ -64,19 +62,8 @@ def details(
         "group_sizes": {name: len(members) for name, members in groups.items()},
         "conditions": {name: [bin._asdict() for bin in condition] for name, condition in bins.items()},
         "robustness": breakdown.robustness(nme, {name: 100 * values for name, values in evaluation.perturbed.items()}),
-        "calibration": {
-            "rank_correlation_faces": calibration.rank_correlation(confidence, nme),
-            "rank_correlation_landmarks": calibration.rank_correlation(scores, each),
-            "reliability": calibration.reliability(scores, each),
-            "rejected": rejected.tolist(),
-            "nme_left": calibration.risk_coverage(confidence, nme, rejected).tolist(),
-            "nme_left_at_best": calibration.risk_coverage(-nme, nme, rejected).tolist(),
-        },
-        "outside_input": {
-            "landmarks": float(outside.sum() / annotated.sum()),
-            "faces": int(outside.any(1).sum()),
-            "nme": float(errors[outside].mean()) if outside.any() else None,
-        },
+        "calibration": None if np.isnan(scores).any() else _calibration(evaluation, scores, errors[annotated]),
+        "outside_input": None if box is None else _outside_input(evaluation, box, errors),
         "annotation": {
             "landmarks": annotated.size,
             "not_annotated": int((~annotated).sum()),
@@ -86,6 +73,30 @@ def details(
         "mean_shape": baseline and against_baseline(nme, 100 * baseline.official),
     }
     return _plain(content)
+
+
+def _calibration(evaluation: Evaluation, scores: np.ndarray, errors: np.ndarray) -> dict:
+    """scores, errors: (L,) of all annotated landmarks."""
+    confidence, nme, rejected = evaluation.confidence, 100 * evaluation.official, calibration.REJECTED
+    return {
+        "rank_correlation_faces": calibration.rank_correlation(confidence, nme),
+        "rank_correlation_landmarks": calibration.rank_correlation(scores, errors),
+        "reliability": calibration.reliability(scores, errors),
+        "rejected": rejected.tolist(),
+        "nme_left": calibration.risk_coverage(confidence, nme, rejected).tolist(),
+        "nme_left_at_best": calibration.risk_coverage(-nme, nme, rejected).tolist(),
+    }
+
+
+def _outside_input(evaluation: Evaluation, box: float, errors: np.ndarray) -> dict:
+    """errors: (N, K)."""
+    outside = outside_input(evaluation, box)
+    annotated = evaluation.faces.annotated[:, evaluation.landmarks]
+    return {
+        "landmarks": float(outside.sum() / annotated.sum()),
+        "faces": int(outside.any(1).sum()),
+        "nme": float(errors[outside].mean()) if outside.any() else None,
+    }
 
 
 def _plain(value: object) -> object:

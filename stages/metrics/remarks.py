@@ -4,6 +4,7 @@ import numpy as np
 
 from stages.metrics.intervals import mean_interval
 from stages.metrics.results import Result
+from stages.metrics.schema import SubmissionFacts
 
 SEED = 1
 CAUSES = (
@@ -60,6 +61,13 @@ def left_out_remark(left_out: int, n: int) -> str:
     return f"{left_out} of {left_out + n} faces are left out, which lack the normaliser or all of these landmarks"
 
 
+def contaminated_remark(submission: SubmissionFacts | None) -> str:
+    """submission: what is known of somebody else's predictions; None for our own."""
+    if submission is None or not submission.seen_test_faces:
+        return ""
+    return "trained on faces of this test split, so this is no measure of its accuracy"
+
+
 def remarks(result: Result) -> list[str]:
     """All that apply to a result."""
     test, details = result.metrics["test"], result.details
@@ -68,5 +76,7 @@ def remarks(result: Result) -> list[str]:
         baseline_remark(verdict, test.nme, test.nme_mean_shape),
         seen_remark(result.provenance.seen_in_training, test.n),
         left_out_remark(len(details.left_out), test.n),
+        contaminated_remark(result.provenance.submission),
+        *(result.provenance.submission.warnings if result.provenance.submission else ()),
     )
     return [remark for remark in found if remark]

@@ -15,13 +15,13 @@ from stages.system.errors import InputError, refuse, validation_faults
 
 REMEDY = (
     "Make these results again with `dvc repro --force evaluate@<name>` (evaluate_cross@<name> for a cross-dataset "
-    "evaluation), or restore them with `git checkout`."
+    "evaluation, evaluate_submission@<name> for a submission), or restore them with `git checkout`."
 )
 
 
 @dataclass(frozen=True)
 class Result:
-    """The results of one set of predictions: an experiment's, or a cross-dataset evaluation's.
+    """The results of one set of predictions: an experiment's, a cross-dataset evaluation's or a submission's.
 
     ced: per subset NME (M,) in percent, ascending, and share of faces (M,) up to it. training, history: of the
     experiment whose model it is; history has a row per epoch (epoch, train/loss, lr, val/nme where there is a val
@@ -41,6 +41,17 @@ class Result:
     @property
     def is_experiment(self) -> bool:
         return self.provenance.kind == "experiment"
+
+    @property
+    def is_cross_dataset(self) -> bool:
+        return self.provenance.kind == "cross_dataset"
+
+    @property
+    def seed(self) -> int | None:
+        """Of its training, or of the run of a submitted method."""
+        if self.provenance.submission:
+            return self.provenance.submission.seed
+        return self.training and self.training.seed
 
 
 class _Ced(BaseModel):

@@ -68,8 +68,9 @@ class Hashes(BaseModel):
     data: str
     params: str
     code: str
-    init: str
-    model: str
+    init: str = ""
+    model: str = ""
+    predictions: str = ""  # of a submission
 
 
 class Environment(BaseModel):
@@ -115,20 +116,45 @@ def difference(changes: Mapping[str, Any]) -> str:
     )
 
 
+class SubmissionFacts(BaseModel):
+    """What a reader must know of somebody else's predictions; see config.submission and predictions.table."""
+
+    described_in: str  # its file in params/submissions
+    title: str
+    url: str
+    licence: str
+    trained_on: str
+    extra_data: str
+    epoch_chosen_on: str
+    box: str
+    seen_test_faces: bool
+    seed: int | None
+    source: str  # the file, the function or the command
+    form: str
+    scheme: str
+    count: int
+    origin: int
+    annotation_origin: int
+    milliseconds: float | None = None
+    cpu: str = ""
+    warnings: list[str] = []
+
+
 class Provenance(BaseModel):
     """provenance.json: what a result was made of, and where."""
 
     name: str
-    kind: Literal["experiment", "cross_dataset"]
-    experiment: str  # whose model
+    kind: Literal["experiment", "cross_dataset", "submission"]
+    experiment: str = ""  # whose model
     dataset: str
-    trained_on: str
-    recipe: str
-    init: str
+    trained_on: str = ""
+    recipe: str = ""
+    init: str = ""
+    submission: SubmissionFacts | None = None
     entry: str = ""  # the experiment's name in params/pipeline.yaml, which its other seeds share
     set: dict[str, Any] = {}  # what it sets there that differs from the recipe, {"train.lr": 0.002}, and its seed
     parameters: dict[str, dict[str, Any]] = {}  # of the recipe with what is set, by section; {}: not recorded
-    protocol: str
+    protocol: str = ""
     normaliser: Normaliser
     landmarks: list[int]  # those of the dataset that were predicted …
     landmark_count: int  # … of so many
@@ -137,11 +163,11 @@ class Provenance(BaseModel):
     series: str | None  # a hash of all parameters but the seed
     hashes: Hashes
     environment: Environment
-    input_px: int
-    outside_input: Share  # of the test landmarks, outside the model's input
+    input_px: int | None = None
+    outside_input: Share | None = None  # of the test landmarks, outside the model's input
     seen_in_training: int | None = None  # test faces of images that the model was trained on; None: unknown
-    cost: Cost
-    workload: str  # what is computed for a face, by which its time is looked up
+    cost: Cost | None = None
+    workload: str = ""  # what is computed for a face, by which its time is looked up
 
     @property
     def training_recipe(self) -> str:
@@ -246,8 +272,8 @@ class Details(BaseModel):
     group_sizes: dict[str, int]
     conditions: dict[str, list[Bin]]  # by yaw (degrees), side (px) and visible (share of the landmarks)
     robustness: Robustness | None
-    calibration: Calibration
-    outside_input: OutsideInput
+    calibration: Calibration | None  # None: the method gives no scores
+    outside_input: OutsideInput | None  # None: the method's input is not known
     annotation: Annotation | None = None  # None: not recorded
     left_out: list[str] = []  # faces of the test split that cannot be measured
     mean_shape: AgainstBaseline | None = None

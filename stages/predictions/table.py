@@ -27,8 +27,28 @@ PERTURBED = "perturbed_"
 _METADATA = b"predictions"
 
 
+class Submitted(BaseModel):
+    """How somebody else's predictions became this table.
+
+    form: of the file. scheme, count: the landmarks that were predicted. origin, annotation_origin: what the file and
+    the annotation call the centre of the first pixel. milliseconds: of the method alone for a face, where it ran here,
+    on the CPU of that name. warnings: what was noticed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    form: str
+    scheme: str
+    count: int
+    origin: int
+    annotation_origin: int
+    milliseconds: float | None = None
+    cpu: str = ""
+    warnings: list[str] = []
+
+
 class Made(BaseModel):
-    """How a table of predictions was made.
+    """How a table of predictions was made: by a network of this project, or, with `submission`, by somebody else.
 
     landmarks: the dataset's landmarks that the K predicted ones are. box: the side of what the model sees, in face
     boxes. model: the MD5 of its weights. cost, workload: as of inference.cost.
@@ -38,21 +58,23 @@ class Made(BaseModel):
 
     dataset: str
     landmarks: list[int]
-    protocol: str
-    flip_test: bool
-    batch: int
-    input_px: int
-    box: float
-    model: str
-    cost: dict[str, int | float]
-    workload: str
+    protocol: str = ""
+    flip_test: bool = False
+    batch: int = 0
+    input_px: int | None = None
+    box: float | None = None
+    model: str = ""
+    cost: dict[str, int | float] | None = None
+    workload: str = ""
+    submission: Submitted | None = None
 
 
 @dataclass(frozen=True)
 class Predictions:
     """What was predicted for N faces, in the order of `faces`.
 
-    points: (N, K, 2) image px. scores: (N, K), the heat maps' peaks. perturbed: by name (`shift_-5`, `scale_20`) the
+    points: (N, K, 2) image px, NaN in all of a face's where there is no prediction. scores: (N, K), the heat maps'
+    peaks; NaN where the method gives none. perturbed: by name (`shift_-5`, `scale_20`) the
     points (N, K, 2) from face boxes shifted or scaled by so many percent of their side.
     """
 
@@ -84,7 +106,8 @@ def write_predictions(path: Path, predictions: Predictions, columns: Mapping[str
     }
     table |= {name: pa.array(values) for name, values in (columns or {}).items()}
     table |= {PERTURBED + name: list_column(points.reshape(n, -1)) for name, points in predictions.perturbed.items()}
-    metadata = {_METADATA: predictions.made.model_dump_json().encode()} if predictions.made else None
+    made = predictions.made and predictions.made.model_dump_json(exclude_none=True)
+    metadata = {_METADATA: made.encode()} if made else None
     with atomic(path) as temporary:
         pq.write_table(pa.table(table).replace_schema_metadata(metadata), temporary)
 

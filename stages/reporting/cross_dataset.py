@@ -50,13 +50,14 @@ def section(results: Sequence[Result]) -> str:
     """The matrix, with the mean-shape baseline below; empty where there is no cross-dataset evaluation."""
     experiments = {result.name: result for result in results if result.is_experiment}
     evaluations = {
-        (result.provenance.experiment, _column(result)): result for result in results if not result.is_experiment
+        (result.provenance.experiment, _column(result)): result for result in results if result.is_cross_dataset
     }
     if not evaluations:
         return ""
     columns = sorted({column for _, column in evaluations})
     rows = []
-    for trained_on, name in sorted({(made.trained_on, made.experiment) for made in (r.provenance for r in results)}):
+    models = {(r.provenance.trained_on, r.provenance.experiment) for r in results if not r.provenance.submission}
+    for trained_on, name in sorted(models):
         cells = [
             nme(evaluations[name, column].metrics["test"])
             if (name, column) in evaluations

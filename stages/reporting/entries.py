@@ -1,4 +1,5 @@
-"""The rows of tables: experiments, or several of one entry of params/pipeline.yaml that differ in their seed alone."""
+"""The rows of tables: experiments and submissions, or several of one entry of params/pipeline.yaml that differ in their
+seed alone."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from stages.reporting.tables import Interval
 
 @dataclass(frozen=True)
 class Listing:
-    """What params/pipeline.yaml lists. experiments: names of results; entries: in the file's order; baselines: entries
-    with which others are compared."""
+    """What params/pipeline.yaml lists. experiments: names of results, submissions among them; entries: in the file's
+    order; baselines: entries with which others are compared.
+    """
 
     experiments: Collection[str] = ()
     entries: Sequence[str] = ()
@@ -46,8 +48,8 @@ class Entry:
         return self.results[0]
 
     @property
-    def seeds(self) -> list[int]:
-        return [result.training.seed for result in self.results]
+    def seeds(self) -> list[int | None]:
+        return [result.seed for result in self.results]
 
     @cached_property
     def faces(self) -> FaceErrors:
@@ -121,9 +123,9 @@ def group(experiments: Sequence[Result]) -> list[Entry]:
         series.setdefault(_series(experiment), []).append(experiment)
     entries = []
     for members in series.values():
-        seeds = {member.training.seed for member in members}
+        seeds = {member.seed for member in members}
         if 1 < len(members) == len(seeds):
-            members = sorted(members, key=lambda member: member.training.seed)
+            members = sorted(members, key=lambda member: member.seed)
             entries.append(Entry(members[0].provenance.entry, tuple(members)))
         else:
             entries += [Entry(member.name, (member,)) for member in members]

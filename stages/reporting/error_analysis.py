@@ -32,15 +32,15 @@ def _row(result: Result) -> tuple[str, ...]:
                 default=None)  # fmt: skip
     yaw = details.conditions.get("yaw", [])
     calibration = details.calibration
-    nme_left = dict(zip(calibration.rejected, calibration.nme_left, strict=True))
+    nme_left = dict(zip(calibration.rejected, calibration.nme_left, strict=True)) if calibration else {}
     return (
         f"[{result.name}](pages/{result.name}.md)",
         *(error(percentiles.get(p)) for p in ("90", "99")),
         f"{worst[0]} {mean_error(worst[1].nme)}" if worst else NOTHING,
         _yaw_bin(yaw, 0),
         _yaw_bin(yaw, -1),
-        correlation(calibration.rank_correlation_faces),
-        error(nme_left.get(0.1)),
+        correlation(calibration.rank_correlation_faces) if calibration else NOTHING,
+        error(nme_left.get(0.1)) if calibration else NOTHING,
         mean_error(details.robustness.mean.nme) if details.robustness else NOTHING,
     )
 

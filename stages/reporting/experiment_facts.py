@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.metrics.results import Result
+from stages.reporting import submissions
 from stages.reporting.provenance import made_on
 from stages.reporting.tables import folded, markdown_table, parameters
 
@@ -31,6 +32,8 @@ def _values(recorded: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Any
 def section(result: Result) -> str:
     """The facts in a table, and below it every parameter, where they were recorded."""
     made, training = result.provenance, result.training
+    if made.submission:
+        return submissions.page_section(made, made_on(result))
     rows = [("recipe", f"[{made.recipe}](../../params/recipes/{made.recipe}.yaml)")]
     changes = {key: value for key, value in made.set.items() if key != "train.seed"}
     if changes:

@@ -25,7 +25,8 @@ def experiment_figures(result: Result) -> dict[str, Callable[[], Figure]]:
     }
     if details.conditions:
         figures["conditions"] = lambda: conditions_figure(details.conditions)
-    figures["calibration"] = lambda: calibration_figure(details.calibration)
+    if details.calibration:
+        figures["calibration"] = lambda: calibration_figure(details.calibration)
     if details.robustness:
         figures["robustness"] = lambda: robustness_figure(details.robustness)
     if result.is_experiment and result.history is not None:

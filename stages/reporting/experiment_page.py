@@ -1,4 +1,5 @@
-"""The page of one set of predictions, reports/pages/<name>.md: an experiment, or a cross-dataset evaluation."""
+"""The page of one set of predictions, reports/pages/<name>.md: of an experiment, a cross-dataset evaluation or a
+submission."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -118,7 +119,9 @@ def landmark_index(details: Details, landmarks: Sequence[int]) -> str:
 
 def introduction(result: Result) -> str:
     made, details = result.provenance, result.details
-    if result.is_experiment:
+    if made.submission:
+        subject = f"Predictions of {made.submission.title} on dataset {made.dataset}"
+    elif result.is_experiment:
         subject = f"Dataset {made.dataset}, recipe {made.recipe}, protocol {made.protocol}"
     else:
         # its training was read where the experiment has results, and so a page
@@ -148,6 +151,8 @@ def missing_predictions(details: Details) -> str:
 
 def outside_input(details: Details) -> str:
     outside = details.outside_input
+    if outside is None:
+        return ""
     error = f"; their mean error is {mean_error(outside.nme)} %" if outside.landmarks else ""
     return (
         f"{share(outside.landmarks, 2)} of the landmarks, of {outside.faces} faces, are outside the model's input"
@@ -239,12 +244,13 @@ def render(result: Result, figures: Collection[str]) -> str:
             VISIBLE["visible" in details.conditions],
         ]
     parts += [annotation(details), outside_input(details), missing_predictions(details)]
-    faces, landmarks = (
-        correlation(rho) for rho in (calibration.rank_correlation_faces, calibration.rank_correlation_landmarks)
-    )
-    parts += ["## Confidence and error (risk–coverage)\n", figure["calibration"], CONFIDENCE,
-              risk_coverage_table(calibration),
-              f"Spearman ρ (confidence, error): {faces} over faces, {landmarks} over landmarks.\n"]  # fmt: skip
+    if calibration:
+        faces, landmarks = (
+            correlation(rho) for rho in (calibration.rank_correlation_faces, calibration.rank_correlation_landmarks)
+        )
+        parts += ["## Confidence and error (risk–coverage)\n", figure["calibration"], CONFIDENCE,
+                  risk_coverage_table(calibration),
+                  f"Spearman ρ (confidence, error): {faces} over faces, {landmarks} over landmarks.\n"]  # fmt: skip
     if "robustness" in figure:
         mean = details.robustness.mean
         perturbed = mean_error(mean.nme, mean.ci95)

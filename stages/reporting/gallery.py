@@ -11,18 +11,22 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stages.data.crops import Crops
+from stages.data.crops import Crops, windows
 from stages.data.geometry import apply, invert
 
 TRUTH, PREDICTED = "#FFFFFF", "#FF00A0"  # on photographs: neither is a colour of skin or lips
 COLUMNS, CELL = 4, 2.4  # faces in a row, and inches of each
+PLAIN, PLAIN_CONTEXT = 256, 1.6  # px and face boxes of a face without an image
 
 
 def gallery(crops: Crops, chosen: Sequence[tuple[int, str]], predicted: np.ndarray, truth: np.ndarray) -> bytes:
     """A JPEG of the `chosen` (row, caption) of `crops`; predicted, truth: (N, K, 2) image px of all its faces."""
     rows = [row for row, _ in chosen]
-    to_crop = invert(crops.to_image[rows])
-    images = np.stack([crops.images[row] for row in rows])
+    to_image, images = crops.to_image[rows], np.stack([crops.images[row] for row in rows])
+    if not crops.size:  # no image is at hand: landmarks alone
+        images = np.full((len(rows), PLAIN, PLAIN, 3), 208, np.uint8)
+        to_image = windows(crops.faces.where(np.array(rows)), PLAIN, PLAIN_CONTEXT)
+    to_crop = invert(to_image)
     points = (apply(to_crop, landmarks[rows]) for landmarks in (predicted, truth))
     return encode(gallery_figure(images, *points, [caption for _, caption in chosen]))
 

@@ -33,7 +33,9 @@ def table(board: Leaderboard) -> str:
     columns: list[Column] = [column for column in board.heads if any(cells[column] != NOTHING for cells in board.cells)]
     ours = []
     for entry, cells in zip(board.entries, board.cells, strict=True):
-        method = escape(entry.name) + (f" ({len(entry.results)} seeds)" if len(entry.results) > 1 else "")
+        submission = entry.first.provenance.submission
+        method = escape(submission.title if submission else entry.name)
+        method += f" ({len(entry.results)} seeds)" if len(entry.results) > 1 else ""
         row = [_cell(cells[column]) for column in columns]
         ours.append(_row([method, *(
             rf"\textbf{{{cell}}}" if board.bold.get(column) == entry.name else cell

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from stages.reporting.comparisons import Tests
 from stages.reporting.entries import Entry
@@ -27,8 +28,8 @@ from stages.reporting.times import DEVICES, Times
 Column = tuple[str, str]
 INTERVAL = f"{SPACE}[95{SPACE}%]"  # in the head of a column
 FACTS = {
-    "protocol": lambda result: result.provenance.protocol,
-    "input px": lambda result: str(result.provenance.input_px),
+    "protocol": lambda result: result.provenance.protocol or NOTHING,
+    "input px": lambda result: str(result.provenance.input_px or NOTHING),
     "test faces": lambda result: str(result.metrics["test"].n),
 }
 
@@ -67,8 +68,10 @@ def nme_alone(entry: Entry, subset: str) -> str:
 
 
 def differing(entries: Sequence[Entry]) -> list[str]:
-    """The FACTS that are not the same in all rows."""
-    return [name for name, fact in FACTS.items() if len({fact(entry.first) for entry in entries}) > 1]
+    """The FACTS that are not the same in all rows; of submissions only the number of faces is one."""
+    own = [entry for entry in entries if not entry.first.provenance.submission]
+    rows = {name: entries if name == "test faces" else own for name in FACTS}
+    return [name for name, fact in FACTS.items() if len({fact(entry.first) for entry in rows[name]}) > 1]
 
 
 def subsets_of(entries: Sequence[Entry]) -> list[str]:
@@ -89,7 +92,7 @@ def build(entries: Sequence[Entry], tests: Tests, figures: Sequence[Published], 
     heads |= {("fr", t): f"{at_threshold('fr', t)}{SPACE}↓" for t in marks}
     heads |= {("auc", t): f"{at_threshold('auc', t)}{SPACE}↑" for t in marks}
     heads["parameters", ""] = "M params"
-    timed = {device for entry in entries for device in DEVICES if times.of(entry.first.provenance.workload, device)}
+    timed = {device for entry in entries for device in DEVICES if _milliseconds(entry, device, times) is not None}
     heads |= {("time", device): f"ms ({device})" for device in DEVICES if device in timed}
     names = [entry.name for entry in entries]
     bold = {
@@ -106,6 +109,15 @@ def build(entries: Sequence[Entry], tests: Tests, figures: Sequence[Published], 
 def _value(entry: Entry) -> float:
     value = entry.mean_nme("test")
     return float("inf") if value is None else value
+
+
+def _milliseconds(entry: Entry, device: str, times: Times) -> float | None:
+    """Of a face: of our networks as `make bench` measured it, of a submitted method as its own run did."""
+    made = entry.first.provenance
+    if made.submission:
+        own = [result.provenance.submission.milliseconds for result in entry.results]
+        return fmean(own) if device == "CPU" and None not in own else None
+    return times.of(made.workload, device)
 
 
 def _cell(entry: Entry, column: Column, tests: Tests, times: Times) -> str:
@@ -125,9 +137,9 @@ def _cell(entry: Entry, column: Column, tests: Tests, times: Times) -> str:
             tested = tests.to_baseline.get(entry.name)
             return difference(tested.mean, tested.ci95) if tested else NOTHING
         case "time":
-            return milliseconds(times.of(made.workload, key))
+            return milliseconds(_milliseconds(entry, key, times))
         case _:
-            return parameters(made.cost.parameters)
+            return parameters(made.cost.parameters) if made.cost else NOTHING
 
 
 def _published(
@@ -157,13 +169,14 @@ def caption(board: Leaderboard) -> str:
     """What is the same for all rows, in one sentence."""
     entries = board.entries
     apart = differing(entries)
+    own = [entry.first.provenance for entry in entries if not entry.first.provenance.submission]
     facts = []
     if "test faces" not in apart:
         counts = ", ".join(f"{subset} {entries[0].n(subset)}" for subset in subsets_of(entries))
         facts.append(f"{entries[0].n('test')} test faces" + (f" (of them {counts})" if counts else ""))
-    if "protocol" not in apart:
-        facts.append(f"protocol {entries[0].first.provenance.protocol}")
-    if "input px" not in apart:
-        facts.append(f"input of {entries[0].first.provenance.input_px} px")
+    if own and "protocol" not in apart:
+        facts.append(f"protocol {own[0].protocol}")
+    if own and "input px" not in apart:
+        facts.append(f"input of {own[0].input_px} px")
     name = normaliser_name(board.normaliser)
     return f"NME in percent of the {name}{'' if name == 'box side' else ' distance'}; {', '.join(facts)}"

@@ -56,12 +56,14 @@ def common(experiments: Sequence[Result]) -> str:
 
 
 def section(results: Sequence[Result], times: Times) -> str:
-    results = sorted(results, key=lambda result: not result.is_experiment)
+    results = sorted(results, key=lambda result: ("experiment", "submission", "cross_dataset").index(
+        result.provenance.kind
+    ))  # fmt: skip
     experiments = [(result.name, result.provenance, result.training) for result in results if result.is_experiment]
     made = [(result.name, result.provenance, result.provenance.hashes) for result in results]
     runs = markdown_table(
         ("name", "MLflow run", "data", "params", "code", "model"),
-        [(name, p.run or NOTHING, h.data[:8], h.params[:8], h.code[:8], h.model[:8]) for name, p, h in made],
+        [(name, p.run or NOTHING, h.data[:8], h.params[:8], h.code[:8], h.model[:8] or NOTHING) for name, p, h in made],
         left=6,
     )
     trainings = markdown_table(
@@ -83,9 +85,9 @@ def section(results: Sequence[Result], times: Times) -> str:
         ],
     )  # fmt: skip
     whole = markdown_table(
-        ("name", "fingerprint", "data", "params", "code", "initial weights", "model"),
-        [(name, p.fingerprint, *(value for _, value in hashes)) for name, p, hashes in made],
-        left=7,
+        ("name", "fingerprint", "data", "params", "code", "initial weights", "model", "predictions"),
+        [(name, p.fingerprint, *(value or NOTHING for _, value in hashes)) for name, p, hashes in made],
+        left=8,
     )
     machines = markdown_table(
         ("name", "step", "CPU", "threads", "instruction set", "locked packages"),

@@ -10,10 +10,11 @@ from stages.reporting.tables import markdown_table, thresholds
 COLUMNS = {
     "dataset": "whose test faces are measured",
     "trained_on": "the dataset of the training, another one in a cross-dataset evaluation",
-    "name": "of the experiment or the cross-dataset evaluation; its page is pages/NAME.md",
+    "name": "of the experiment, the cross-dataset evaluation or the submission; its page is pages/NAME.md",
     "entry": "its name in params/pipeline.yaml, which its other seeds share",
-    "seed": "of the training",
-    "recipe": "params/recipes/RECIPE.yaml",
+    "seed": "of the training, or of a submitted method",
+    "recipe": "params/recipes/RECIPE.yaml; empty for a submission, as is all that is not known of it",
+    "submission": "the method's title",
     "variant": "what is set differently from the recipe",
     "init": "the initial weights",
     "protocol": "exact, or paper for the published one",
@@ -37,14 +38,15 @@ def _interval(interval: tuple[float, float] | None) -> tuple[float | None, float
 
 
 def _rows(result: Result, marks: Sequence[str]) -> list[dict[str, object]]:
-    made, training, rows = result.provenance, result.training, []
+    made, rows = result.provenance, []
     for subset, entry in result.metrics.items():
         row = {
             "dataset": made.dataset, "trained_on": made.trained_on, "name": result.name, "entry": made.entry,
-            "seed": training.seed if training else None, "recipe": made.recipe, "variant": made.variant,
+            "seed": result.seed, "recipe": made.recipe,
+            "submission": made.submission.title if made.submission else "", "variant": made.variant,
             "init": made.init, "protocol": made.protocol, "normaliser": made.normaliser, "input_px": made.input_px,
-            "parameters": made.cost.parameters, "gflops": made.cost.gflops, "subset": subset, "n": entry.n,
-            "nme": entry.nme,
+            "parameters": made.cost and made.cost.parameters, "gflops": made.cost and made.cost.gflops,
+            "subset": subset, "n": entry.n, "nme": entry.nme,
         }  # fmt: skip
         row["nme_low"], row["nme_high"] = _interval(entry.nme_ci95)
         row["nme_mean_shape"] = entry.nme_mean_shape

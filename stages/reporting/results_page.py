@@ -7,7 +7,7 @@ from string import ascii_lowercase
 
 from stages.metrics.remarks import remarks
 from stages.metrics.results import Result
-from stages.reporting import comparisons, cross_dataset, error_analysis, provenance, results_csv
+from stages.reporting import comparisons, cross_dataset, error_analysis, provenance, results_csv, submissions
 from stages.reporting.entries import Entry, Listing, baseline, group
 from stages.reporting.leaderboard import INTERVAL, Column, Leaderboard, build, caption, nme_cell, subsets_of
 from stages.reporting.published import SECONDARY, Published, other_faces
@@ -109,8 +109,8 @@ class Section:
 def sections(
     results: Sequence[Result], figures: Mapping[str, Sequence[Published]], listing: Listing, times: Times
 ) -> list[Section]:
-    """Those of all experiments; figures: per dataset those that others have published."""
-    experiments = sorted((result for result in results if result.is_experiment), key=section_key)
+    """Those of all experiments and submissions; figures: per dataset those that others have published."""
+    experiments = sorted((result for result in results if not result.is_cross_dataset), key=section_key)
     made = []
     for key, members in groupby(experiments, section_key):
         entries = group(list(members))
@@ -132,13 +132,16 @@ def _notes(entry: Entry, listing: Listing) -> list[str]:
 
 
 def _method(entry: Entry) -> str:
-    """The row's name with links to its pages, and what it sets differently from its recipe."""
+    """The row's name with links to its pages, and what it sets differently from its recipe, or its title."""
     if len(entry.results) == 1:
         name = f"[{entry.name}](pages/{entry.first.name}.md)"
     else:
-        pages = [f"[{result.training.seed}](pages/{result.name}.md)" for result in entry.results]
+        pages = [f"[{result.seed}](pages/{result.name}.md)" for result in entry.results]
         name = f"{entry.name}, seeds {', '.join(pages)}"
-    variant = entry.first.provenance.variant
+    made = entry.first.provenance
+    variant = made.variant
+    if made.submission:
+        variant = "" if made.submission.title == entry.name else made.submission.title
     if len(variant) <= ONE_LINE:
         variant = variant.replace(" ", SPACE)
     return f"{name}<br>{variant}" if variant else name
@@ -221,8 +224,10 @@ def section(content: Section, figures: Sequence[Published], listing: Listing) ->
     mean_shapes = dict.fromkeys(error(entry.mean_shape("test")) for entry in entries)
     if len(mean_shapes) == 1 and NOTHING not in mean_shapes:
         facts.append(f"The mean shape's NME is {next(iter(mean_shapes))}.")
-    if common := provenance.common(experiments):
-        facts.append(f"{'All rows' if len(experiments) > 1 else 'Made with'}: {common}.")
+    own = [result for result in experiments if result.is_experiment]
+    if common := provenance.common(own) if own else "":
+        rows = "All rows" if len(own) == len(experiments) else "All experiments"
+        facts.append(f"{rows if len(own) > 1 else 'Made with'}: {common}.")
     if tests.to_baseline:
         facts.append(f"The baseline of Δ is **{tests.baseline}** ({reason}).")
     if any(len(entry.results) > 1 for entry in entries):
@@ -231,6 +236,7 @@ def section(content: Section, figures: Sequence[Published], listing: Listing) ->
         f"## {board.dataset}, {normaliser_name(board.normaliser)}\n",
         " ".join(facts) + "\n",
         main_table(board, listing),
+        submissions.section(board.entries),
         published_table(board, figures),
         CED.format(file=ced_name(board.dataset, board.normaliser)),
         folded("Failure rates and AUC of all subsets, with intervals", subset_tables(board.entries)),

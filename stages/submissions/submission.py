@@ -33,6 +33,7 @@ class Submission:
     face_ids: Sequence[str] | None = None
     landmarks: Sequence[int] | None = None
     dataset: str | None = None
+    scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.points)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import yaml
 
-from stages.config.experiment import Experiment
+from stages.config.experiment import Experiment, Submitted
 from stages.data.scheme import read_scheme, scheme_file
 from stages.system.files import digest
 from stages.tracking.variant import variant
 
 LOCK = Path("constraints.txt")
 MEASURED = ("train", "predict", "evaluate")  # the stages whose code decides a figure
+SUBMITTED = ("submit_file", "evaluate_submission")  # … of somebody else's predictions
 
 
 def dvc_hash(path: Path) -> str:
@@ -136,8 +137,10 @@ class Identity:
         return names | hashes | dict(self.labels)
 
 
-def identify(experiment: Experiment) -> Identity:
+def identify(experiment: Experiment | Submitted) -> Identity:
     """The identity of the experiment whose model it is, as parameters, data, code and initial weights are now."""
+    if isinstance(experiment, Submitted):
+        return _identify_submission(experiment)
     scheme = read_scheme(experiment.trained_on).model_dump()
     hashes = {
         "data": dvc_hash(Path("data/crops") / experiment.trained_on),
@@ -155,8 +158,11 @@ def identify(experiment: Experiment) -> Identity:
     )
 
 
-def series_key(experiment: Experiment, identity: Identity) -> str:
+def series_key(experiment: Experiment | Submitted, identity: Identity) -> str:
     """A hash of all that identifies an experiment but its seed: experiments with the same key are one series."""
+    if isinstance(experiment, Submitted):
+        hashes = {name: identity.hashes[name] for name in ("data", "code")}
+        return short_hash([experiment.dataset, experiment.parameters | {"seed": None}, hashes])
     recipe = dict(experiment.parameters["recipe"])
     recipe["train"] = {key: value for key, value in recipe["train"].items() if key != "seed"}
     hashes = {name: value for name, value in identity.hashes.items() if name != "params"}
@@ -166,11 +172,31 @@ def series_key(experiment: Experiment, identity: Identity) -> str:
     return short_hash([experiment.trained_on, experiment.parameters["dataset"], scheme, recipe, hashes])
 
 
-def changed_since(experiment: Experiment, hashes: Mapping[str, str]) -> list[str]:
+def _identify_submission(submitted: Submitted) -> Identity:
+    """By its predictions, wherever they come from."""
+    described = submitted.described
+    hashes = {
+        "data": dvc_hash(submitted.crops),
+        "params": short_hash(submitted.parameters),
+        "code": code_hash(*SUBMITTED),
+        "predictions": dvc_hash(submitted.predictions),
+    }
+    title = described.about.title
+    labels = {"entry": submitted.entry, "variant": title, "series": submitted.entry, "kind": "submission"}
+    if submitted.seed is not None:
+        labels["seed"] = str(submitted.seed)
+    source = {name: value for name, value in described.model_dump(exclude_none=True).items() if name != "about"}
+    logged = described.about.model_dump() | source
+    return Identity(submitted.name, submitted.dataset, title, "", hashes, logged, labels)
+
+
+def changed_since(experiment: Experiment | Submitted, hashes: Mapping[str, str]) -> list[str]:
     """Which of code, parameters, data and initial weights are no longer those of results with these hashes.
 
     Nothing large is read: data and weights are as dvc.lock has them, and what is not at hand counts as unchanged.
     """
+    if isinstance(experiment, Submitted):
+        return [] if hashes.get("code") == code_hash(*SUBMITTED) else ["code"]
     now = {"code": code_hash(*MEASURED)}
     if scheme_file(experiment.trained_on).exists():
         now["params"] = short_hash([experiment.parameters, read_scheme(experiment.trained_on).model_dump()])

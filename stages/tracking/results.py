@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.config.experiment import Experiment, load_experiment
+from stages.config.experiment import Experiment, Measured, Submitted, load_experiment, load_measured
 from stages.config.pipeline import read_pipeline
 from stages.tracking.provenance import Identity, environment, identify
 from stages.tracking.run import DataInput, Run, find, track
@@ -41,11 +41,12 @@ def log_training(run: Run, experiment: Experiment) -> None:
     run.mark("train")
 
 
-def log_evaluation(run: Run, experiment: Experiment) -> None:
+def log_evaluation(run: Run, experiment: Experiment | Submitted) -> None:
     """The metrics, and what else evaluate wrote; the training too, where no train stage of this run has logged it."""
-    at_hand = experiment.model / "model.safetensors", experiment.training / "history.csv"
-    if not run.has("train") and all(file.exists() for file in at_hand):  # evaluate needs neither
-        log_training(run, experiment)
+    if isinstance(experiment, Experiment) and not run.has("train"):
+        at_hand = experiment.model / "model.safetensors", experiment.training / "history.csv"
+        if all(file.exists() for file in at_hand):  # evaluate needs neither
+            log_training(run, experiment)
     report, values = experiment.report, {}
     for subset, entry in json.loads((report / "metrics.json").read_text()).items():
         prefix = "test" if subset == "test" else f"test_{subset}"
@@ -54,7 +55,7 @@ def log_evaluation(run: Run, experiment: Experiment) -> None:
         values |= {f"{prefix}/nme_ci95_low": low, f"{prefix}/nme_ci95_high": high}
     details = json.loads((report / "details.json").read_text())
     values |= {f"test/p{p}": value for p, value in details["percentiles"]["test"].items()}
-    values["test/spearman_confidence_error"] = details["calibration"]["rank_correlation_faces"]
+    values["test/spearman_confidence_error"] = (details["calibration"] or {}).get("rank_correlation_faces")
     values["test/nme_perturbed_boxes"] = details["robustness"] and details["robustness"]["mean"]["nme"]
     run.log({key: value for key, value in values.items() if value is not None})
     for file in ("metrics.json", "ced.csv", "faces.csv", "details.json", "provenance.json"):
@@ -85,23 +86,23 @@ def log_pages(run: Run, name: str) -> None:
     run.mark("report")
 
 
-def _fingerprint(experiment: Experiment) -> str | None:
+def _fingerprint(experiment: Measured) -> str | None:
     """That of the experiment whose model the results under reports/ are of; None where there are none."""
     path = experiment.report / "provenance.json"
     return json.loads(path.read_text())["fingerprint"] if path.exists() else None
 
 
 def log_missing(damaged: Collection[str] = ()) -> list[str]:
-    """Log what the runs of the pipeline's experiments lack of their current results; a line for each such run.
+    """Log what the runs of the pipeline's experiments and submissions lack of their current results; a line for each.
 
-    damaged: experiments and cross-dataset evaluations whose results are not to be logged. A run that somebody has
-    deleted is left alone.
+    damaged: those whose results are not to be logged. A run that somebody has deleted is left alone.
     """
     pipeline, lines = read_pipeline(), []
-    for name in (name for name in pipeline.experiments if name not in damaged):
-        experiment = load_experiment(name)
+    for name in (name for name in (*pipeline.experiments, *pipeline.submissions) if name not in damaged):
+        experiment = load_measured(name)
         fingerprint = _fingerprint(experiment)
-        if fingerprint is None or not (experiment.model / "model.safetensors").exists():
+        made = experiment.predictions if isinstance(experiment, Submitted) else experiment.model / "model.safetensors"
+        if fingerprint is None or not made.exists():
             continue
         known = find(name, fingerprint)
         if known is None:
@@ -123,7 +124,7 @@ def log_missing(damaged: Collection[str] = ()) -> list[str]:
     return lines
 
 
-def _missing(experiment: Experiment, known: Known, crossed: Collection[str]) -> list[tuple[Callable, object]]:
+def _missing(experiment: Measured, known: Known, crossed: Collection[str]) -> list[tuple[Callable, object]]:
     """What the run of an experiment's results lacks of them and of its cross-dataset evaluations: (log, of what)."""
     missing: list[tuple[Callable, object]] = []
     if "logged.evaluate" not in known.tags:

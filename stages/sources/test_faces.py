@@ -29,6 +29,13 @@ def has_test_files(source, root: Path) -> bool:
     return bool(files) and all((folder / file).is_file() for file in files)
 
 
+def require_test_files(name: str, about, source, root: Path) -> None:
+    """Raise `InputError` unless the annotation files of the test faces are in `root`: what is missing."""
+    if not has_test_files(source, root):
+        partial = source.model_copy(update={"partial": True})
+        readers.require_files(name, about, partial, readers.locate(source, root), ("test",))
+
+
 def read_annotation(
     name: str, about, source, scheme: DatasetScheme, location: Path, out: Path
 ) -> tuple[Faces, list[str]]:
@@ -38,8 +45,7 @@ def read_annotation(
     """
     source = source.model_copy(update={"partial": True})
     with readers.opened(source, location, out) as folder:
-        if not has_test_files(source, folder):
-            readers.require_files(name, about, source, folder, ("test",))
+        require_test_files(name, about, source, folder)
         faces, faults = readers.read(name, source, scheme.count, folder, out, ("test",))
     faults += checks.face_faults(faces, scheme)
     refuse(faults, f"the test faces of {name}", "Fix these, then run the same command again.")
