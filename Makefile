@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint bench ui runs notebook notebooks clean
+.PHONY: git help repro test lint bench ui runs notebook notebooks dlib mediapipe clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -40,6 +40,18 @@ notebook: .venv/notebook ## the notebooks in JupyterLab, on 127.0.0.1:8888 (PORT
 
 notebooks: .venv/notebook ## execute the notebooks and write them as pages into reports/notebooks
 	python -m stages.notebooks
+
+dlib: .venv/installed ## install dlib, for the submission dlib (docs/methods.md)
+	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt \
+	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dlib"])')
+
+# It needs protobuf 4, and asks for packages that the face mesh does without (audio) or that are too old (numpy 1).
+mediapipe: ## install MediaPipe in an environment of its own, for the submissions mediapipe-*
+	$(PYTHON) -m venv .venv/mediapipe
+	.venv/mediapipe/bin/python -m pip install $(PIP_OUTPUT) --disable-pip-version-check --no-deps mediapipe==0.10.21
+	.venv/mediapipe/bin/python -m pip install $(PIP_OUTPUT) --disable-pip-version-check absl-py attrs flatbuffers \
+	  'protobuf>=4.25.3,<5' matplotlib 'opencv-python-headless<5' 'numpy>=2'
+	@echo "What pip says of mediapipe's requirements does not matter here: the face mesh runs without them."
 
 clean: ## remove the environment and training checkpoints (data, models and results are kept)
 	rm -rf .venv .training

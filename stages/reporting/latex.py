@@ -43,7 +43,7 @@ def table(board: Leaderboard) -> str:
         )]))  # fmt: skip
     published = [
         _row([f"{escape(method)} ({escape(source)})", *(escape(cells.get(column, NOTHING)) for column in columns)])
-        for method, source, cells in board.published
+        for method, source, _, cells in board.published
     ]
     title = f"{board.dataset}: {caption(board)}. Brackets: 95 % intervals over faces."
     if ("difference", "") in columns:
@@ -54,7 +54,7 @@ def table(board: Leaderboard) -> str:
         title += " Bold: significantly better than every other row of ours (paired bootstrap, max-T)."
     if published:
         title += " Below the rule: published figures."
-    if any("†" in method for method, _, _ in board.published):
+    if any("†" in method for method, *_ in board.published):
         title += " †: seen on a results listing only."
     label = f"tab:{board.dataset}-{board.normaliser}".replace("_", "-")
     lines = [

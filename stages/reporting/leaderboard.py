@@ -37,7 +37,8 @@ FACTS = {
 @dataclass(frozen=True)
 class Leaderboard:
     """heads: by column. entries: the rows, by NME; cells: of each row, by column. bold: the best of a column by the
-    name of its row, where it is significantly better than every other. published: method, source and cells, by method.
+    name of its row, where it is significantly better than every other. published: method, source, what is known of it
+    and cells, by method.
     """
 
     dataset: str
@@ -47,7 +48,7 @@ class Leaderboard:
     cells: Sequence[dict[Column, str]]
     bold: dict[Column, str]
     baseline: str
-    published: Sequence[tuple[str, str, dict[Column, str]]] = field(default_factory=tuple)
+    published: Sequence[tuple[str, str, str, dict[Column, str]]] = field(default_factory=tuple)
 
 
 def nme_cell(entry: Entry, subset: str) -> str:
@@ -144,24 +145,26 @@ def _cell(entry: Entry, column: Column, tests: Tests, times: Times) -> str:
 
 def _published(
     entries: Sequence[Entry], columns: Collection[Column], figures: Sequence[Published]
-) -> list[tuple[str, str, dict[Column, str]]]:
+) -> list[tuple[str, str, str, dict[Column, str]]]:
     """The published figures on the faces of our columns, a row per method; best NME first, then those without one."""
-    rows: dict[tuple[str, str, bool], dict[Column, float]] = {}
+    rows: dict[tuple[str, str, str, bool], dict[Column, float]] = {}
     counts = {name: entry.n for name, entry in entries[0].first.metrics.items()}
     for figure in figures:
         subset = matching_subset(counts, figure.subset, figure.n)
         kind, _, threshold = figure.metric.partition("_")
         column = ("nme", subset) if kind == "nme" else (kind, threshold)
         if subset is not None and column in columns and (kind == "nme" or subset == "test"):
-            rows.setdefault((figure.method, figure.source, figure.secondary), {})[column] = figure.value
+            key = figure.method, figure.source, figure.judged_by, figure.secondary
+            rows.setdefault(key, {})[column] = figure.value
     ordered = sorted(rows.items(), key=lambda row: row[1].get(("nme", "test"), float("inf")))
     return [
         (
             method + (" †" if secondary else ""),
             source,
+            judged_by,
             {column: error(value) if column[0] == "nme" else at(column[0], value) for column, value in values.items()},
         )
-        for (method, source, secondary), values in ordered
+        for (method, source, judged_by, secondary), values in ordered
     ]
 
 

@@ -16,6 +16,7 @@ from stages.system.errors import refuse, validation_faults
 
 FILE = Path(__file__).with_name("published.yaml")
 
+ROUNDING = 0.15  # percent: papers round NME to 0.01 and AUC to 0.1, and NME counts 100/t-fold
 _METRIC = r"^(nme|(fr|auc)_[01]\.\d\d)$"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -33,6 +34,7 @@ class Published(NamedTuple):
     n: int | None
     source: str
     secondary: bool  # seen on a results listing only
+    judged_by: str = ""  # the faces that its epoch was chosen on, its face box and extra data, where they are known
 
 
 class _Entry(BaseModel):
@@ -43,6 +45,9 @@ class _Method(_Entry):
     method: str
     source: str | None = None
     secondary: bool = False
+    epoch_chosen_on: Literal["val", "last", "test", "unknown"] = "unknown"
+    box: str = "unknown"
+    extra_data: str = "unknown"
     figures: Annotated[dict[str, dict[str, Percent]], Field(min_length=1)]  # by metric and subset
 
     @model_validator(mode="before")
@@ -50,6 +55,25 @@ class _Method(_Entry):
     def _gather_figures(cls, content: dict) -> dict:
         figures = {key: content[key] for key in content if re.match(_METRIC, key)}
         return {key: value for key, value in content.items() if key not in figures} | {"figures": figures}
+
+    @property
+    def judged_by(self) -> str:
+        facts = {"epoch chosen on": self.epoch_chosen_on, "box:": self.box, "extra data:": self.extra_data}
+        return "; ".join(f"{name} {value}" for name, value in facts.items() if value != "unknown")
+
+    def impossible(self) -> list[str]:
+        """AUC that no errors of its NME have: a face of error e adds max(0, 1 − e/t) ≥ 1 − e/t, so AUC@t ≥ 1 − NME/t.
+
+        Of a rounded NME and AUC, ROUNDING of a percent may be missing.
+        """
+        found = []
+        for metric, figures in self.figures.items():
+            kind, _, threshold = metric.partition("_")
+            for subset, value in figures.items() if kind == "auc" else ():
+                nme = self.figures.get("nme", {}).get(subset)
+                if nme is not None and value < (least := 100 - nme / float(threshold)) - ROUNDING:
+                    found.append(f"{subset}: {metric} is {value}, and its NME of {nme} implies at least {least:.1f}")
+        return found
 
 
 class _Benchmark(_Entry):
@@ -60,7 +84,8 @@ class _Benchmark(_Entry):
 
 @cache
 def _read() -> dict[str, _Benchmark]:
-    """Raises `InputError` naming every wrong key, and every figure on a subset that the benchmark does not name."""
+    """Raises `InputError` naming every wrong key, every figure on a subset that the benchmark does not name, and every
+    AUC that contradicts its NME."""
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     try:
         benchmarks = TypeAdapter(dict[str, _Benchmark]).validate_python(content)
@@ -73,6 +98,12 @@ def _read() -> dict[str, _Benchmark]:
             for method in benchmark.methods
             for subset in (subset for figures in method.figures.values() for subset in figures)
             if subset not in benchmark.n
+        ]
+        + [
+            f"{dataset}: {method.method}: {fault}"
+            for dataset, benchmark in benchmarks.items()
+            for method in benchmark.methods
+            for fault in method.impossible()
         ],
         FILE.name,
         "Correct the file.",
@@ -96,6 +127,7 @@ def published(dataset: str) -> list[Published]:
             n=benchmark.n[subset],
             source=method.source or ("a results listing" if method.secondary else "the method's own repository"),
             secondary=method.secondary,
+            judged_by=method.judged_by,
         )
         for method in benchmark.methods
         for metric, figures in method.figures.items()

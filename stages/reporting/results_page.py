@@ -178,16 +178,14 @@ def published_table(board: Leaderboard, figures: Sequence[Published]) -> str:
         return f"No figure on {board.dataset} has been published under this normaliser.\n"
     if not board.published:
         return other_faces(comparable)
-    columns: list[Column] = [
-        column for column in board.heads if any(column in cells for _, _, cells in board.published)
-    ]
+    columns: list[Column] = [column for column in board.heads if any(column in cells for *_, cells in board.published)]
     heads = ["NME ↓" if column == ("nme", "test") else board.heads[column] for column in columns]
     rows = [
-        (method, source, *(cells.get(column, NOTHING) for column in columns))
-        for method, source, cells in board.published
+        (method, source, *(cells.get(column, NOTHING) for column in columns), judged_by or NOTHING)
+        for method, source, judged_by, cells in board.published
     ]
-    table = markdown_table(("published method", "source", *heads), rows, left=2)
-    secondary = any("†" in method for method, _, _ in board.published)
+    table = markdown_table(("published method", "source", *heads, "known of it"), rows, left=2)
+    secondary = any("†" in method for method, *_ in board.published)
     return f"Published figures on the same faces:\n\n{table}" + (f"\n{SECONDARY}" if secondary else "")
 
 
