@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import TOY_DATASET, Project
+from mlflow import MlflowClient
 
 from stages.config.submission import SubmissionFile
 from stages.data.crops import read_index
@@ -156,6 +157,20 @@ def test_the_report_has_a_row_for_each_and_what_a_reader_must_know(measured):
     assert "the first pixel's centre is 1, in the annotation 0, so moved by -1" in own
     assert "Confidence and error" not in own
     assert "Confidence and error" in (measured.folder / "reports/pages/function-s1.md").read_text()
+
+
+def test_it_has_an_mlflow_run_with_an_external_model_of_declared_facts(measured):
+    measured.stage("evaluate", "program", LANDMARKS_TRACKING="")
+    client = MlflowClient(f"sqlite:///{measured.folder}/mlflow.db")
+    (group,) = [experiment.experiment_id for experiment in client.search_experiments() if experiment.name != "Default"]
+    (run,) = client.search_runs([group])
+    (model,) = client.search_logged_models([group])
+    assert run.data.metrics["test/nme"] == pytest.approx(errors(measured, "program").mean(), rel=1e-4)
+    assert run.data.tags["kind"] == "submission"
+    assert model.source_run_id == run.info.run_id
+    assert model.params["trained_on"] == "the training faces"
+    measured.stage("evaluate", "program", LANDMARKS_TRACKING="")
+    assert len(client.search_logged_models([group])) == 1
 
 
 def test_only_what_a_change_touches_runs_again(measured):

@@ -132,7 +132,7 @@ class Identity:
         return short_hash([self.experiment, recipe, hashes])
 
     def tags(self) -> dict[str, str]:
-        names = {"dataset": self.dataset, "recipe": self.recipe, "init": self.init}
+        names = {"dataset": self.dataset, "recipe": self.recipe} | ({"init": self.init} if self.init else {})
         hashes = {"initial_weights" if name == "init" else name: value for name, value in self.hashes.items()}
         return names | hashes | dict(self.labels)
 

@@ -41,8 +41,18 @@ def log_training(run: Run, experiment: Experiment) -> None:
     run.mark("train")
 
 
+def log_submission(run: Run, submitted: Submitted) -> None:
+    """An external model with its declared facts."""
+    if not run.has("model"):
+        about = submitted.described.about.model_dump()
+        run.external_model({name: str(value) for name, value in about.items() if value != ""})
+        run.mark("model")
+
+
 def log_evaluation(run: Run, experiment: Experiment | Submitted) -> None:
     """The metrics, and what else evaluate wrote; the training too, where no train stage of this run has logged it."""
+    if isinstance(experiment, Submitted):
+        log_submission(run, experiment)
     if isinstance(experiment, Experiment) and not run.has("train"):
         at_hand = experiment.model / "model.safetensors", experiment.training / "history.csv"
         if all(file.exists() for file in at_hand):  # evaluate needs neither

@@ -99,6 +99,20 @@ class Run:
         seconds = path.stat().st_size / UPLOAD_RATE
         self._call(lambda client: client.log_image(self.id, Image(str(path)), key=_checked(key)), extra=seconds)
 
+    def external_model(self, facts: Mapping[str, str]) -> None:
+        """Enter a model whose weights are not here, by what is declared of it, as the model that the run measures."""
+        if self._client is None:
+            return
+        from mlflow import create_external_model, set_tracking_uri
+
+        def enter(client):
+            experiment = client.get_run(self.id).info.experiment_id
+            name = re.sub(r"[/:.%\"']", "_", self.name)  # what MLflow allows in the name of a model
+            set_tracking_uri(client.tracking_uri)  # this function of MLflow takes no client
+            create_external_model(name, self.id, params=dict(facts), model_type="landmarks", experiment_id=experiment)
+
+        self._call(enter)
+
     @property
     def tracked(self) -> bool:
         """Whether the store has taken everything so far."""
