@@ -159,7 +159,7 @@ def main_table(board: Leaderboard, listing: Listing) -> str:
         rows.append([_method(entry) + (f" <sup>{', '.join(marks)}</sup>" if marks else ""), *row])
     text = markdown_table(("method", *board.heads.values()), rows)
     for note, letter in notes.items():
-        text += f"\n<sup>{letter}</sup> {note[0].upper()}{note[1:]}.<br>"
+        text += f"\n<sup>{letter}</sup> {note[0].upper()}{note[1:].removesuffix('.')}.<br>"
     return text.removesuffix("<br>") + "\n" * bool(notes)
 
 
@@ -181,10 +181,10 @@ def published_table(board: Leaderboard, figures: Sequence[Published]) -> str:
     columns: list[Column] = [column for column in board.heads if any(column in cells for *_, cells in board.published)]
     heads = ["NME ↓" if column == ("nme", "test") else board.heads[column] for column in columns]
     rows = [
-        (method, source, *(cells.get(column, NOTHING) for column in columns), judged_by or NOTHING)
+        (method, source, judged_by or NOTHING, *(cells.get(column, NOTHING) for column in columns))
         for method, source, judged_by, cells in board.published
     ]
-    table = markdown_table(("published method", "source", *heads, "known of it"), rows, left=2)
+    table = markdown_table(("published method", "source", "known of it", *heads), rows, left=3)
     secondary = any("†" in method for method, *_ in board.published)
     return f"Published figures on the same faces:\n\n{table}" + (f"\n{SECONDARY}" if secondary else "")
 

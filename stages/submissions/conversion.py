@@ -81,7 +81,7 @@ class Converted:
             half = abs(shift.by) == 0.5
             advice = f"If the file counts pixels from {other:g}, say so: --origin {other:g}." if other in (0, 1) else (
                 "Positions from the edge of the first pixel instead of its centre are half a pixel off: correct the "
-                "file." if half else "Were the coordinates moved before they were written?"
+                "file." if half else "See whether the coordinates were moved before they were written."
             )  # fmt: skip
             found.append(
                 f"this looks like {'half a pixel' if half else 'another numbering of pixels'}: moved by {shift.by:+g} "
