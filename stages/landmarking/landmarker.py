@@ -1,0 +1,51 @@
+"""A trained network on faces of any image, by the same crops and the same code as the benchmark's test faces."""
+
+from pathlib import Path
+
+import numpy as np
+
+from stages.data.crops import Crops, cut
+from stages.data.faces import Faces
+from stages.data.geometry import window_to_image
+from stages.data.scheme import DatasetScheme
+from stages.inference.protocol import predict_from_crops
+from stages.model import checkpoint
+from stages.model.device import device
+from stages.system.errors import InputError
+
+SIZE, CONTEXT = 448, 2.1875  # px and face boxes of a crop, as preprocess cuts them for 256 px inputs of 1.25 boxes
+BATCH = 8  # faces
+
+
+class Landmarker:
+    """models/<experiment>, ready to predict. flip_test: average with the mirrored face, at twice the time."""
+
+    def __init__(self, folder: Path, flip_test: bool = False):
+        model, description = checkpoint.load(folder)
+        self.name, self.model, self.input = folder.name, model.to(device()), checkpoint.input_of(description)
+        try:
+            self.scheme = DatasetScheme(**description["scheme"])
+        except (KeyError, TypeError):
+            raise InputError(f"{folder}: {checkpoint.DESCRIPTION} lacks the scheme: train the model again.") from None
+        self.flip_order = self.scheme.flip_order() if flip_test else None
+
+    def predict(self, image: np.ndarray, center: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks (n, K, 2) px and scores (n, K) of the faces of an image (H, W, 3) uint8 RGB.
+
+        center, side: (n, 2), (n,) of the face boxes. Pixels are counted from 0.
+        """
+        n, count = len(side), self.scheme.count
+        if not n:
+            return np.empty((0, count, 2)), np.empty((0, count))
+        to_image = window_to_image(center, side * CONTEXT, SIZE)
+        images = np.stack([cut(image, window, SIZE) for window in to_image])
+        nothing = np.full((n, count, 2), np.nan)
+        faces = Faces(
+            face_id=[str(i) for i in range(n)], split=["test"] * n, image=[""] * n, center=center, side=side,
+            landmarks=nothing, visible=np.zeros((n, count), bool), subsets=[[] for _ in range(n)],
+        )  # fmt: skip
+        crops = Crops(images, faces, to_image)
+        points, scores, _ = predict_from_crops(
+            self.model, crops, self.input, batch=BATCH, flip_order=self.flip_order, perturbed=False
+        )
+        return points, scores
