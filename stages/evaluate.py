@@ -122,7 +122,8 @@ def main(name: str) -> None:
         baseline = evaluate(mean_shape_predictions(train, evaluation.predictions), scheme)
     metrics = evaluation.metrics(experiment.data.evaluation.thresholds, baseline)
     left_out = [face for face, kept in zip(test.faces.face_id, measured, strict=True) if not kept]
-    analysis = details(evaluation, predictions.made.box, baseline, left_out)
+    thresholds = experiment.data.evaluation.thresholds
+    analysis = details(evaluation, predictions.made.box, baseline, left_out, thresholds)
     with tracked(identity, "evaluate", "test", len(test)) as run:
         with atomic(report / "ced.csv") as temporary:
             evaluation.ced().to_csv(temporary, index=False, float_format="%.6f")

@@ -3,7 +3,8 @@
     python -m stages.predict demo-quick
     python -m stages.predict demo-quick-on-demo-68
 
-Reads models/<experiment> and data/crops/<dataset>/test (under protocol paper the images themselves), writes
+Reads models/<experiment>, data/crops/<dataset>/test (under protocol paper the images themselves) and the face boxes of
+data/detections, from which an experiment predicts a second time where a detector was run; writes
 data/predictions/<name>.parquet. It knows networks and images and no metric: `evaluate` measures what is in that table.
 A cross-dataset evaluation predicts the landmarks that the model's scheme and the dataset's have in common, by the
 protocol of its experiment.
@@ -20,6 +21,7 @@ from stages.config.schemes import corresponding_landmarks
 from stages.data.crops import read_crops
 from stages.data.scheme import DatasetScheme, read_scheme
 from stages.inference.cost import cost, workload
+from stages.inference.detected import read_detections
 from stages.inference.protocol import predict_from_crops, predict_from_images
 from stages.model import checkpoint
 from stages.model.device import device
@@ -45,7 +47,9 @@ def main(name: str) -> None:
         settings = read_made(Path("data/predictions") / f"{experiment.model_name}.parquet")
     model_landmarks, landmarks = zip(*corresponding_landmarks(model_scheme, scheme), strict=True)
 
-    options = {"batch": settings.batch, "perturbed": not cross}
+    detected = Path("data/detections") / f"{experiment.dataset}.parquet"
+    detections = None if cross else read_detections(detected, test.faces)
+    options = {"batch": settings.batch, "perturbed": not cross, "detections": detections}
     options["progress"] = lambda steps: tqdm(steps, f"predict {name}", mininterval=1, disable=None)
     model = model.to(device())
     if settings.protocol == "paper":

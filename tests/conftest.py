@@ -78,12 +78,12 @@ def draw_toy(folder: Path, train: int = 40, test: int = 12) -> None:
 
 
 MAKE = """
-from stages import evaluate, fetch, obtain, predict, preprocess, report, train
+from stages import detect, evaluate, fetch, obtain, predict, preprocess, report, train
 from stages.config.pipeline import read_pipeline
 if __name__ == "__main__":
     pipeline = read_pipeline()
     for dataset in pipeline.datasets:
-        for stage in (obtain, fetch, preprocess):
+        for stage in (obtain, fetch, preprocess, detect):
             stage.main(dataset)
     for experiment in pipeline.experiments:
         for stage in (train, predict, evaluate):

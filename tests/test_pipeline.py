@@ -11,7 +11,7 @@ from stages.config.pipeline import read_pipeline
 from stages.config.resolved import HEADER, resolved
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("resolve", "obtain", "fetch", "preprocess", "train", "predict", "evaluate", "report")
+STAGES = ("resolve", "obtain", "fetch", "preprocess", "detect", "train", "predict", "evaluate", "report")
 SAME_SCRIPT = {
     "predict_cross": "predict", "submit_file": "submit", "submit_method": "submit", "evaluate_cross": "evaluate",
     "evaluate_submission": "evaluate",

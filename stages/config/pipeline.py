@@ -6,7 +6,7 @@ An entry with `seeds` stands for one experiment a seed, `<name>-s<seed>`; `read_
 import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -25,6 +25,8 @@ class ListedDataset(Section):
     images: bool = True
     """`false`: only the annotation files of its test faces are at hand. Submissions can be measured on it, no network
     can be trained or run."""
+    detector: Literal["yunet"] | None = None
+    """Predict a second time from face boxes of this detector; the report has a column of it."""
 
 
 class ListedExperiment(Section):

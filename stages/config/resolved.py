@@ -37,6 +37,7 @@ def resolved(pipeline: Pipeline) -> dict[str, Any]:
             name: {
                 "source": dataset.source,
                 "arguments": name if dataset.images else f"{name} --annotations-only",
+                "detect": f"{name} --detector {dataset.detector}" if dataset.detector else name,
             }
             for name, dataset in pipeline.datasets.items()
         },

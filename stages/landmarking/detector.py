@@ -54,6 +54,7 @@ class Detector:
 
     def __init__(self, score: float = 0.6, file: Path = FILE):
         download(URL, SHA256, file)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of its own choice of an engine
         self.network = cv2.FaceDetectorYN.create(str(file), "", (320, 320), score, OVERLAP, MOST)
 
     def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

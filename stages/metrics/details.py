@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.data.geometry import outside_window
 from stages.metrics import breakdown, calibration
+from stages.metrics.detected import detector_errors
 from stages.metrics.evaluation import Evaluation
 from stages.metrics.remarks import against_baseline
 
@@ -25,7 +26,11 @@ def outside_input(evaluation: Evaluation, box: float) -> np.ndarray:
 
 
 def details(
-    evaluation: Evaluation, box: float | None, baseline: Evaluation | None = None, left_out: Sequence[str] = ()
+    evaluation: Evaluation,
+    box: float | None,
+    baseline: Evaluation | None = None,
+    left_out: Sequence[str] = (),
+    thresholds: Sequence[float] = (),
 ) -> dict:
     """details.json: percent of the official normaliser where no other is named; None where a value is not finite.
 
@@ -47,6 +52,8 @@ def details(
     degrees = breakdown.yaw(faces.landmarks, scheme.groups, scheme.flip_pairs)
     bins = breakdown.conditions(nme, degrees, faces.side, faces.visible, faces.annotated)
     scores = predictions.scores[annotated]
+    perturbed = {name: 100 * values for name, values in evaluation.perturbed.items()}
+    detected = perturbed.pop("detector", None)
     content = {
         "n": len(faces),
         "normaliser": scheme.normaliser,
@@ -61,7 +68,8 @@ def details(
         "groups": breakdown.group_errors(errors, groups),
         "group_sizes": {name: len(members) for name, members in groups.items()},
         "conditions": {name: [bin._asdict() for bin in condition] for name, condition in bins.items()},
-        "robustness": breakdown.robustness(nme, {name: 100 * values for name, values in evaluation.perturbed.items()}),
+        "robustness": breakdown.robustness(nme, perturbed),
+        "detector": None if detected is None else detector_errors(nme, detected, thresholds),
         "calibration": None if np.isnan(scores).any() else _calibration(evaluation, scores, errors[annotated]),
         "outside_input": None if box is None else _outside_input(evaluation, box, errors),
         "annotation": {

@@ -30,7 +30,7 @@ class Evaluation:
 
     scheme: of the faces' dataset. normalisers: (N,) px by name, of all but the official one NaN where a face lacks it.
     nme: by normaliser (N,), a fraction; ∞ without a prediction, NaN without the normaliser. perturbed: by perturbation
-    of the face box (`shift_-5`) the NME (N,) by the official normaliser.
+    of the face box (`shift_-5`) the NME (N,) by the official normaliser; `detector`: from detected boxes.
     """
 
     predictions: Predictions

@@ -236,6 +236,19 @@ class Robustness(BaseModel):
     mean: Mean  # over all perturbations of the face box
 
 
+class DetectorErrors(BaseModel):
+    """From a detector's boxes; see metrics.detected."""
+
+    n: int
+    found: int
+    nme: Error | None
+    ci95: tuple[Error, Error] | None
+    annotated_boxes: Error | None
+    difference: float | None
+    difference_ci95: tuple[float, float] | None
+    fr: dict[str, Percent]
+
+
 class OutsideInput(BaseModel):
     landmarks: Share
     faces: int
@@ -272,6 +285,7 @@ class Details(BaseModel):
     group_sizes: dict[str, int]
     conditions: dict[str, list[Bin]]  # by yaw (degrees), side (px) and visible (share of the landmarks)
     robustness: Robustness | None
+    detector: DetectorErrors | None = None  # None: no detector was run
     calibration: Calibration | None  # None: the method gives no scores
     outside_input: OutsideInput | None  # None: the method's input is not known
     annotation: Annotation | None = None  # None: not recorded

@@ -23,8 +23,8 @@ from stages.reporting.tables import (
 )
 from stages.reporting.times import DEVICES, Times
 
-# A column: ("nme", subset), ("fr", threshold), ("auc", threshold), ("fact", name), ("time", device), ("difference", "")
-# or ("parameters", "")
+# A column: ("nme", subset), ("fr", threshold), ("auc", threshold), ("fact", name), ("time", device), ("detector", ""),
+# ("difference", "") or ("parameters", "")
 Column = tuple[str, str]
 INTERVAL = f"{SPACE}[95{SPACE}%]"  # in the head of a column
 FACTS = {
@@ -92,6 +92,8 @@ def build(entries: Sequence[Entry], tests: Tests, figures: Sequence[Published], 
     heads |= {("nme", subset): subset for subset in subsets_of(entries)}
     heads |= {("fr", t): f"{at_threshold('fr', t)}{SPACE}↓" for t in marks}
     heads |= {("auc", t): f"{at_threshold('auc', t)}{SPACE}↑" for t in marks}
+    if any(result.details.detector for entry in entries for result in entry.results):
+        heads["detector", ""] = f"NME,{SPACE}detector{SPACE}boxes"
     heads["parameters", ""] = "M params"
     timed = {device for entry in entries for device in DEVICES if _milliseconds(entry, device, times) is not None}
     heads |= {("time", device): f"ms ({device})" for device in DEVICES if device in timed}
@@ -121,6 +123,16 @@ def _milliseconds(entry: Entry, device: str, times: Times) -> float | None:
     return times.of(made.workload, device)
 
 
+def _detected(entry: Entry) -> str:
+    """`3.41`, and how many faces the detector found where not all: `3.41 (220/224)`."""
+    detected = [result.details.detector for result in entry.results]
+    if None in detected or any(each.nme is None for each in detected):
+        return NOTHING
+    found, n = detected[0].found, detected[0].n
+    missing = f"{SPACE}({found}/{n})" if found < n else ""
+    return error(fmean(each.nme for each in detected)) + missing
+
+
 def _cell(entry: Entry, column: Column, tests: Tests, times: Times) -> str:
     kind, key = column
     made = entry.first.provenance
@@ -137,6 +149,8 @@ def _cell(entry: Entry, column: Column, tests: Tests, times: Times) -> str:
                 return "baseline"
             tested = tests.to_baseline.get(entry.name)
             return difference(tested.mean, tested.ci95) if tested else NOTHING
+        case "detector":
+            return _detected(entry)
         case "time":
             return milliseconds(_milliseconds(entry, key, times))
         case _:
