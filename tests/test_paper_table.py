@@ -65,7 +65,9 @@ def test_at_most_eight_curves_are_coloured_and_the_baseline_is_one(content):
     assert len(figure.axes[0].lines) == 20
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[0].endswith("  demo-quick-long")
-    assert labels[-1] == "12 others"
+    assert labels[-2:] == ["12 others", "95 % interval"]
+    assert [entry.name for entry in ced_figures.banded(demo)] == ["demo-quick-long", "demo-quick-05"]
+    assert len(figure.axes[0].collections) == 2
 
 
 def test_what_is_the_same_for_all_rows_is_above_the_table(content):

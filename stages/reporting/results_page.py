@@ -61,11 +61,12 @@ METHODS = """\
   face's normaliser, then the mean over faces. Figures under different normalisers do not compare. *Inter-ocular* is the
   distance of the outer eye corners, *box side* the side of the square face box.
 - **FR@8**, failure rate: the share of faces with an NME above 8 %. Every dataset has the thresholds of its papers.
-- **CED**, cumulative error distribution: the share of faces up to each NME. **AUC@8**: the area under it from 0 to 8 %,
-  as a percentage of that range.
+- **CED**, cumulative error distribution: the share of faces up to each NME; shaded is the 95 % interval of that share,
+  at each NME on its own, for the best row and the baseline. **AUC@8**: the area under it from 0 to 8 %, as a percentage
+  of that range.
 - **Intervals** are over faces: what another sample of test faces would have given, not what another seed of the
-  training would have. NME and AUC: bootstrap-t, 10,000 resamples; FR: Clopper and Pearson. The NME of fewer than 130
-  faces has none, since too few faces may show none of the gross failures that decide a mean; an AUC needs 10
+  training would have. NME and AUC: bootstrap-t, 10,000 resamples; FR and CED: Clopper and Pearson. The NME of fewer
+  than 130 faces has none, since too few faces may show none of the gross failures that decide a mean; an AUC needs 10
   ([simulations](simulations.md)). *±*: the standard deviation over trainings that differ in their seed alone (n − 1).
 - **Digits**: NME and FR have two decimals and AUC one, as in papers; the interval says how many of them count.
 - **Mean-shape baseline**: the NME of predicting the mean shape of the training faces in the box of every face, which
