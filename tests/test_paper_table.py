@@ -84,6 +84,18 @@ def test_what_is_the_same_for_all_rows_is_above_the_table(content):
     assert "not made by" not in section
 
 
+def test_many_subsets_leave_the_other_figures_to_a_second_table(content):
+    """Six subsets beside them would be wider than a page of GitHub; of twenty rows it is folded."""
+    text = report.texts(content)["results.md"]
+    text = text[text.index("## demo, ") : text.index("## lfpw, ")]
+    first, _, second = text.partition("<summary>Failure rates, AUC and cost of the same rows</summary>")
+    assert list(of_method(first, "demo-quick-05")) == [
+        "method", "NME [95 %] ↓", "Δ NME [95 %]",
+        *(f"<sub>{name}</sub>" for name in ("blur", "expression", "illumination", "largepose", "makeup", "occlusion")),
+    ]  # fmt: skip
+    assert table_rows(second)[0][:3] == ["method", "FR@8 ↓", "FR@10 ↓"]
+
+
 def test_the_csv_has_every_figure_in_full(content):
     table = pd.read_csv(io.StringIO(report.texts(content)["results.csv"]))
     assert len(table) == sum(len(result.metrics) for result in content.results)

@@ -169,13 +169,17 @@ def row(text: str, *begins: str) -> list[str]:
 
 
 def of_method(text: str, name: str) -> dict[str, str]:
-    """The cells of an experiment, or of an entry with seeds, in the table of its section, by their heads."""
+    """The cells of an experiment, or of an entry with seeds, in the table of its section, by their heads; the two lines
+    of a cell whose head has two are two cells."""
     head: list[str] = []
     for cells in table_rows(text):
         if cells[0] == "method":
             head = cells
         elif head and (cells[0].startswith(f"[{name}]") or cells[0].startswith(f"{name}, seeds")):
-            return dict(zip(head, cells, strict=True))
+            by_line = {}
+            for lines, cell in zip((line.split("<br>") for line in head), cells, strict=True):
+                by_line |= zip(lines, cell.split("<br>", len(lines) - 1), strict=True)
+            return by_line
     raise AssertionError(f"{name} has no row")
 
 

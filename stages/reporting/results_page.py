@@ -26,6 +26,9 @@ from stages.reporting.tables import (
 from stages.reporting.times import Times
 
 ONE_LINE = 30  # characters of a variant that are not broken, so that no row is higher than two lines
+BESIDE = 3  # subsets that leave room for failure rates, AUC and cost in the same table
+OPEN = 10  # rows of a second table that is not folded
+NME, DIFFERENCE = ("nme", "test"), ("difference", "")
 INTRODUCTION = """\
 # Results
 
@@ -146,19 +149,41 @@ def _method(entry: Entry) -> str:
 
 
 def main_table(board: Leaderboard, listing: Listing) -> str:
-    """The table, and below it what its footnotes say."""
+    """The table and what its footnotes say, within the 950 px that GitHub shows: the difference to the baseline stands
+    below the NME, and with many subsets, what is not an NME is in a second table."""
     notes: dict[str, str] = {}
-    rows = []
-    for entry, cells in zip(board.entries, board.cells, strict=True):
-        marks = []
-        for note in _notes(entry, listing):
-            marks.append(notes.setdefault(note, _letter(len(notes))))
-        row = [f"**{cell}**" if board.bold.get(column) == entry.name else cell for column, cell in cells.items()]
-        rows.append([_method(entry) + (f" <sup>{', '.join(marks)}</sup>" if marks else ""), *row])
-    text = markdown_table(("method", *board.heads.values()), rows)
+    methods = []
+    for entry in board.entries:
+        marks = [notes.setdefault(note, _letter(len(notes))) for note in _notes(entry, listing)]
+        methods.append(_method(entry) + (f" <sup>{', '.join(marks)}</sup>" if marks else ""))
+    columns = [column for column in board.heads if column != DIFFERENCE]
+    subsets = subsets_of(board.entries)
+    others = [column for column in columns if column[0] not in ("fact", "nme")] if len(subsets) > BESIDE else []
+    text = _table(
+        board, methods, [column for column in columns if column not in others], small=subsets if others else ()
+    )
     for note, letter in notes.items():
         text += f"\n<sup>{letter}</sup> {note[0].upper()}{note[1:]}.<br>"
-    return text.removesuffix("<br>") + "\n" * bool(notes)
+    text = text.removesuffix("<br>") + "\n" * bool(notes)
+    if others:
+        more = _table(board, [entry.name for entry in board.entries], others)
+        title = "Failure rates, AUC and cost of the same rows"
+        text += "\n" + (folded(title, more) if len(methods) > OPEN else f"{title}:\n\n{more}")
+    return text
+
+
+def _table(board: Leaderboard, methods: Sequence[str], columns: Sequence[Column], small: Sequence[str] = ()) -> str:
+    """Its rows, the best of a column in bold; small: the heads in small print."""
+    heads = [f"<sub>{head}</sub>" if head in small else head for head in map(board.heads.get, columns)]
+    if NME in columns and DIFFERENCE in board.heads:
+        heads[columns.index(NME)] += f"<br>{board.heads[DIFFERENCE]}"
+    rows = []
+    for method, entry, cells in zip(methods, board.entries, board.cells, strict=True):
+        row = [f"**{cells[column]}**" if board.bold.get(column) == entry.name else cells[column] for column in columns]
+        if NME in columns and DIFFERENCE in board.heads:
+            row[columns.index(NME)] += f"<br>{cells[DIFFERENCE]}"
+        rows.append([method, *row])
+    return markdown_table(("method", *heads), rows)
 
 
 def _letter(index: int) -> str:
