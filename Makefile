@@ -35,7 +35,7 @@ runs: .venv/installed ## the experiments, what differs in each, and its test NME
 	@python -m stages.runs
 
 notebook: .venv/notebook ## the notebooks in JupyterLab, on 127.0.0.1:8888 (PORT=… for another)
-	python -m jupyterlab --notebook-dir . --ServerApp.ip 127.0.0.1 --ServerApp.port $(or $(PORT),8888) \
+	python -m jupyterlab --ServerApp.ip 127.0.0.1 --ServerApp.port $(or $(PORT),8888) \
 	  --LabApp.check_for_updates_class jupyterlab.NeverCheckForUpdate --LabApp.news_url None notebooks
 
 notebooks: .venv/notebook ## execute the notebooks and write them as pages into reports/notebooks

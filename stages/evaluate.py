@@ -54,9 +54,11 @@ def write_galleries(
         for subset, rows in evaluation.subsets().items():
             (out / f"failures-{subset}.jpg").write_bytes(picture(evaluation.failure_cases(rows)))
     with atomic_folder(shared) as out:
-        if share:  # else they stay out of git, in DVC's cache
+        if share:
             shutil.copy(folder / "faces.jpg", out / "faces.jpg")
             shutil.copy(folder / "failures-test.jpg", out / "failures.jpg")
+        else:  # a file, since git has no empty folders: a clone would lack this out, and DVC would evaluate again
+            (out / "README.md").write_text(f"These faces may not be passed on: `dvc pull` puts them into {folder}.\n")
 
 
 def seen_in_training(faces: Faces, training: Path) -> int | None:

@@ -7,6 +7,8 @@ the caller's child, so tests that kill a stage start it without (`Project.start`
 """
 
 import array
+import atexit
+import gc
 import json
 import os
 import runpy
@@ -14,10 +16,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 PACKAGES = """cv2 matplotlib.figure numpy pandas PIL.Image pyarrow.parquet pydantic safetensors.torch scipy.interpolate
-scipy.stats torch torch.utils.flop_counter tqdm yaml"""
+scipy.stats torch torch._dynamo torch.utils.flop_counter tqdm yaml"""
 AT_IMPORT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONPATH")  # read when torch or Python starts
 
 # Python without site and environment, since it starts for every stage
@@ -41,9 +44,12 @@ sys.exit(int(answers.readline()))
 
 
 class Server:
-    """Started on creation; `path` is the folder to put first on PATH."""
+    """Started on creation; `path` is the folder to put first on PATH.
 
-    def __init__(self, folder: Path):
+    more: packages to import besides PACKAGES. environment: variables that one of them reads at its import.
+    """
+
+    def __init__(self, folder: Path, *more: str, **environment: str):
         folder.mkdir()
         address, client = folder / "socket", folder / "python"
         settings = [os.environ.get(name) for name in AT_IMPORT]
@@ -53,8 +59,9 @@ class Server:
         client.chmod(0o755)
         self.path = folder
         self._process = subprocess.Popen(
-            [sys.executable, __file__, address], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-        )
+            [sys.executable, __file__, address, *more], env=os.environ | environment, text=True,
+            stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
         self._process.stdout.readline()  # until it listens
 
     def stop(self) -> None:
@@ -62,10 +69,11 @@ class Server:
         self._process.wait()
 
 
-def serve(address: str) -> None:
+def serve(address: str, *more: str) -> None:
     """Fork a process for each connection; it ends with the one that started it."""
-    for package in PACKAGES.split():
+    for package in (*PACKAGES.split(), *more):
         __import__(package)
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
@@ -99,7 +107,11 @@ def answer(connection: socket.socket) -> None:
         sys.argv = order["arguments"]
         sys.path[0] = order["folder"]
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-        sys.exit()
+        threading._shutdown()  # as at the end of any process, without taking the packages apart, which takes a second
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     for file in files:
         os.close(file)
     connection.sendall(f"{stage}\n".encode())
@@ -109,4 +121,4 @@ def answer(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

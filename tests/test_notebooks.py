@@ -1,11 +1,15 @@
 """The notebooks run from top to bottom on the demo faces, from either folder, and are committed without outputs."""
 
 import ast
+import importlib.util
+import re
+import shutil
 
 import nbformat
 import pytest
 from conftest import ROOT, TOY_RECIPE, Project
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 NOTEBOOKS = ("explore_dataset", "compare_runs", "study_failures")
 EXPERIMENTS = """
@@ -33,7 +37,7 @@ def evaluated(tmp_path_factory) -> Project:
     (project.folder / "params/pipeline.yaml").write_text(EXPERIMENTS)
     slow = TOY_RECIPE.replace("lr: 0.01,", "lr: 0.001,").replace("epochs: 4,", "epochs: 3,")
     (project.folder / "params/recipes/slow.yaml").write_text(slow)
-    (project.folder / "notebooks").mkdir()
+    shutil.copytree(ROOT / "notebooks", project.folder / "notebooks")
     del project.environment["LANDMARKS_TRACKING"]
     project.make()
     return project
@@ -83,6 +87,30 @@ def test_an_experiment_is_compared_with_the_mean_shape_baseline_and_with_another
     differing = next(text for text in outputs_of(second, "text/plain") if "train.lr" in text)
     assert "train.epochs" in differing
     assert "train.seed" not in differing
+
+
+def test_a_page_is_made_of_a_notebook_or_says_what_was_wrong_with_it(evaluated):
+    """nbconvert comes with make notebook; without it that is said."""
+    if importlib.util.find_spec("nbconvert"):
+        assert "reports/notebooks/study_failures.html" in evaluated.stage("notebooks", "study_failures")
+        page = (evaluated.folder / "reports/notebooks/study_failures.html").read_text()
+        assert page.count("<img ") == 6
+        assert not re.search(r"(src|href)=.https?:", page), "it needs no network"
+        evaluated.change("notebooks/study_failures.ipynb", "demo-quick", "demo-quik")
+        printed = evaluated.stage("notebooks", "study_failures", fails=True)
+        assert "notebooks/study_failures.ipynb: InputError: there is no experiment 'demo-quik'" in printed
+    else:
+        assert "error: nbconvert is not installed: make notebooks" in evaluated.stage("notebooks", fails=True)
+
+
+def test_experiments_on_different_faces_are_not_compared(evaluated):
+    book = read("compare_runs")
+    evaluated.change("params/pipeline.yaml", "datasets:\n", "datasets:\n  toy: {source: data/toy}\n")
+    evaluated.change("params/pipeline.yaml", "demo-slow: {dataset: demo", "demo-slow: {dataset: toy")
+    book.cells = [cell for cell in book.cells if cell.cell_type == "code"][:2]
+    book.cells[0].source = book.cells[0].source.replace("None", '"demo-slow"')
+    with pytest.raises(CellExecutionError, match="A and B need the same test faces; .*'demo-slow': 'toy'"):
+        execute(book, evaluated, "")
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

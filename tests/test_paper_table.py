@@ -65,7 +65,9 @@ def test_at_most_eight_curves_are_coloured_and_the_baseline_is_one(content):
     assert len(figure.axes[0].lines) == 20
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[0].endswith("  demo-quick-long")
-    assert labels[-1] == "12 others"
+    assert labels[-2:] == ["12 others", "95 % interval"]
+    assert [entry.name for entry in ced_figures.banded(demo)] == ["demo-quick-long", "demo-quick-05"]
+    assert len(figure.axes[0].collections) == 2
 
 
 def test_what_is_the_same_for_all_rows_is_above_the_table(content):
@@ -80,6 +82,18 @@ def test_what_is_the_same_for_all_rows_is_above_the_table(content):
     lfpw = text[text.index("## lfpw, ") : text.index("## Provenance")]
     assert "so not made by `make repro`: measured on Intel(R) Xeon(R) Processor, 2 threads" in lfpw
     assert "not made by" not in section
+
+
+def test_many_subsets_leave_the_other_figures_to_a_second_table(content):
+    """Six subsets beside them would be wider than a page of GitHub; of twenty rows it is folded."""
+    text = report.texts(content)["results.md"]
+    text = text[text.index("## demo, ") : text.index("## lfpw, ")]
+    first, _, second = text.partition("<summary>Failure rates, AUC and cost of the same rows</summary>")
+    assert list(of_method(first, "demo-quick-05")) == [
+        "method", "NME [95 %] ↓", "Δ NME [95 %]",
+        *(f"<sub>{name}</sub>" for name in ("blur", "expression", "illumination", "largepose", "makeup", "occlusion")),
+    ]  # fmt: skip
+    assert table_rows(second)[0][:3] == ["method", "FR@8 ↓", "FR@10 ↓"]
 
 
 def test_the_csv_has_every_figure_in_full(content):

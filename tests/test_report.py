@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from matplotlib.image import imread
+from scipy.stats import binomtest
 
 from stages import report
 from stages.metrics.paired_tests import compare
@@ -25,7 +26,7 @@ from stages.metrics.schema import Metrics
 from stages.metrics.summary import ced, summarise
 from stages.reporting import ced_figures, gallery, published
 from stages.reporting.experiment_figures import landmark_figure
-from stages.reporting.figures import ced_figure, encode, styles, training_curve
+from stages.reporting.figures import ced_figure, encode, share_band, styles, training_curve
 from stages.reporting.tables import auc, failure_rate, folded, markdown_table, nme
 from stages.system.errors import InputError
 
@@ -168,13 +169,17 @@ def row(text: str, *begins: str) -> list[str]:
 
 
 def of_method(text: str, name: str) -> dict[str, str]:
-    """The cells of an experiment, or of an entry with seeds, in the table of its section, by their heads."""
+    """The cells of an experiment, or of an entry with seeds, in the table of its section, by their heads; the two lines
+    of a cell whose head has two are two cells."""
     head: list[str] = []
     for cells in table_rows(text):
         if cells[0] == "method":
             head = cells
         elif head and (cells[0].startswith(f"[{name}]") or cells[0].startswith(f"{name}, seeds")):
-            return dict(zip(head, cells, strict=True))
+            by_line = {}
+            for lines, cell in zip((line.split("<br>") for line in head), cells, strict=True):
+                by_line |= zip(lines, cell.split("<br>", len(lines) - 1), strict=True)
+            return by_line
     raise AssertionError(f"{name} has no row")
 
 
@@ -725,6 +730,18 @@ def test_the_ced_is_drawn_as_steps():
     (line,) = figure.axes[0].lines
     assert line.get_drawstyle() == "steps-post"
     assert line.get_xydata().tolist() == [[0, 0], [2, 25], [5, 50], [10, 50]]
+
+
+def test_the_band_of_a_ced_is_the_exact_binomial_interval_at_each_nme():
+    low, high = share_band(np.array([0.0, 75.0, 100.0]), 8)
+    exact = [100 * np.array(binomtest(count, 8).proportion_ci(0.95, "exact")) for count in (0, 6, 8)]
+    np.testing.assert_allclose(np.transpose([low, high]), exact)
+    steps = ced(np.array([2, 3, 4, 5, 6, 7, 9, 11.0]))
+    figure = ced_figure({"a": steps}, styles(["a"]), "t", "box", limit=12, banded={"a": 8})
+    (band,) = figure.axes[0].collections
+    edges = band.get_paths()[0].vertices
+    assert edges[:, 1].max() == pytest.approx(high[2])
+    assert edges[:, 1].min() == pytest.approx(low[0])
 
 
 def test_the_gallery_draws_every_point_at_its_position(tmp_path):

@@ -1,4 +1,4 @@
-"""The CED of a section: at most eight of its rows in colour, the others grey."""
+"""The CED of a section: at most eight of its rows in colour, two of these with a band, the others grey."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,6 +29,11 @@ def coloured(board: Leaderboard) -> list[Entry]:
     return [entry for entry in board.entries if entry in (*baseline, *best)]
 
 
+def banded(board: Leaderboard) -> list[Entry]:
+    """The best and the baseline: the bands of more would hide one another."""
+    return [entry for entry in board.entries if entry is board.entries[0] or entry.name == board.baseline]
+
+
 def _looks(entries: Sequence[Entry]) -> dict[str, str]:
     """By name what gives a row its style: recipe, initial weights and what is set differently; the name where two rows
     have these in common."""
@@ -51,5 +56,6 @@ def _draw(board: Leaderboard, styles: Mapping[str, tuple[str, str]]) -> Figure:
         {label[entry.name]: curve(entry) for entry in board.entries},
         {label[name]: style for name, style in styles.items()},
         title=f"{board.dataset}, test", normaliser=normaliser_name(board.normaliser),
+        banded={label[entry.name]: entry.n("test") for entry in banded(board)},
         limit=100 * float(max(thresholds(entry.first.metrics["test"] for entry in board.entries))),
     )  # fmt: skip

@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from stages.metrics.intervals import share_interval
 from stages.reporting.tables import error
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -62,11 +64,13 @@ def ced_figure(
     title: str,
     normaliser: str,
     limit: float = 10.0,
+    banded: Mapping[str, int] | None = None,
 ) -> Figure:
     """Cumulative error distributions from 0 to `limit` percent, the legend beside them.
 
     curves: per label the steps of `summary.ced`: NME (M,) in percent, ascending, and the share of faces (M,) up to it.
     style: per label its colour and dash (`styles`); curves without one are grey, behind the others.
+    banded: the labels of coloured curves that get a band, with their number of faces.
     """
     figure = Figure(figsize=(8.4, 3.8), layout="constrained")
     axes = figure.add_subplot()
@@ -79,6 +83,8 @@ def ced_figure(
         if label in style:
             colour, dash = style[label]
             axes.step(x, y, where="post", color=colour, linestyle=dash, linewidth=1.8, label=label)
+            if label in (banded or {}):
+                axes.fill_between(x, *share_band(y, banded[label]), step="post", color=colour, alpha=0.18, linewidth=0)
         else:
             name = f"{len(others)} other{'' if len(others) == 1 else 's'}" if label == others[-1] else None
             axes.step(x, y, where="post", color="#BBBBBB", linewidth=0.8, label=name)
@@ -88,8 +94,27 @@ def ced_figure(
     plain_axes(axes)
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: labels[i] not in style)  # the grey ones last
-    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right upper", frameon=False)
+    handles, labels = [handles[i] for i in order], [labels[i] for i in order]
+    if banded:
+        handles.append(Patch(color=GREY, alpha=0.18, linewidth=0))
+        labels.append("95 % interval")
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
+
+
+def share_band(share: np.ndarray, n: int) -> tuple[list[float], list[float]]:
+    """The bounds (M,) of the 95 % intervals of shares (M,) of n faces, all in percent.
+
+    At each NME the faces up to it are binomial, so the interval of Clopper and Pearson (1934) is exact: the band holds
+    point by point, not for the curve as a whole, and at a threshold it is that of the failure rate. Of several seeds
+    the mean count is rounded outwards and no face counts twice, which is too wide rather than too narrow.
+    """
+    counts = np.round(share / 100 * n, 6)
+    low, high = (
+        [100 * interval[end] for interval in (share_interval(int(count), n) for count in outwards(counts))]
+        for end, outwards in enumerate((np.floor, np.ceil))
+    )
+    return low, high
 
 
 def _rate_scale(rates: pd.Series) -> str:

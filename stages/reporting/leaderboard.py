@@ -60,7 +60,7 @@ def nme_cell(entry: Entry, subset: str) -> str:
     if estimate.deviation is None:
         return whole
     value, _, bounds = whole.partition(f"{SPACE}[")
-    return spread(value, error(estimate.deviation)) + (f" [{bounds}" if bounds else "")
+    return spread(value, error(estimate.deviation)) + (f"{SPACE}[{bounds}" if bounds else "")
 
 
 def nme_alone(entry: Entry, subset: str) -> str:

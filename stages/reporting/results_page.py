@@ -26,6 +26,9 @@ from stages.reporting.tables import (
 from stages.reporting.times import Times
 
 ONE_LINE = 30  # characters of a variant that are not broken, so that no row is higher than two lines
+BESIDE = 3  # subsets that leave room for failure rates, AUC and cost in the same table
+OPEN = 10  # rows of a second table that is not folded
+NME, DIFFERENCE = ("nme", "test"), ("difference", "")
 INTRODUCTION = """\
 # Results
 
@@ -61,11 +64,12 @@ METHODS = """\
   face's normaliser, then the mean over faces. Figures under different normalisers do not compare. *Inter-ocular* is the
   distance of the outer eye corners, *box side* the side of the square face box.
 - **FR@8**, failure rate: the share of faces with an NME above 8 %. Every dataset has the thresholds of its papers.
-- **CED**, cumulative error distribution: the share of faces up to each NME. **AUC@8**: the area under it from 0 to 8 %,
-  as a percentage of that range.
+- **CED**, cumulative error distribution: the share of faces up to each NME; shaded is the 95 % interval of that share,
+  at each NME on its own, for the best row and the baseline. **AUC@8**: the area under it from 0 to 8 %, as a percentage
+  of that range.
 - **Intervals** are over faces: what another sample of test faces would have given, not what another seed of the
-  training would have. NME and AUC: bootstrap-t, 10,000 resamples; FR: Clopper and Pearson. The NME of fewer than 130
-  faces has none, since too few faces may show none of the gross failures that decide a mean; an AUC needs 10
+  training would have. NME and AUC: bootstrap-t, 10,000 resamples; FR and CED: Clopper and Pearson. The NME of fewer
+  than 130 faces has none, since too few faces may show none of the gross failures that decide a mean; an AUC needs 10
   ([simulations](simulations.md)). *±*: the standard deviation over trainings that differ in their seed alone (n − 1).
 - **Digits**: NME and FR have two decimals and AUC one, as in papers; the interval says how many of them count.
 - **Mean-shape baseline**: the NME of predicting the mean shape of the training faces in the box of every face, which
@@ -151,19 +155,41 @@ def _method(entry: Entry) -> str:
 
 
 def main_table(board: Leaderboard, listing: Listing) -> str:
-    """The table, and below it what its footnotes say."""
+    """The table and what its footnotes say, within the 950 px that GitHub shows: the difference to the baseline stands
+    below the NME, and with many subsets, what is not an NME is in a second table."""
     notes: dict[str, str] = {}
-    rows = []
-    for entry, cells in zip(board.entries, board.cells, strict=True):
-        marks = []
-        for note in _notes(entry, listing):
-            marks.append(notes.setdefault(note, _letter(len(notes))))
-        row = [f"**{cell}**" if board.bold.get(column) == entry.name else cell for column, cell in cells.items()]
-        rows.append([_method(entry) + (f" <sup>{', '.join(marks)}</sup>" if marks else ""), *row])
-    text = markdown_table(("method", *board.heads.values()), rows)
+    methods = []
+    for entry in board.entries:
+        marks = [notes.setdefault(note, _letter(len(notes))) for note in _notes(entry, listing)]
+        methods.append(_method(entry) + (f" <sup>{', '.join(marks)}</sup>" if marks else ""))
+    columns = [column for column in board.heads if column != DIFFERENCE]
+    subsets = subsets_of(board.entries)
+    others = [column for column in columns if column[0] not in ("fact", "nme")] if len(subsets) > BESIDE else []
+    text = _table(
+        board, methods, [column for column in columns if column not in others], small=subsets if others else ()
+    )
     for note, letter in notes.items():
         text += f"\n<sup>{letter}</sup> {note[0].upper()}{note[1:].removesuffix('.')}.<br>"
-    return text.removesuffix("<br>") + "\n" * bool(notes)
+    text = text.removesuffix("<br>") + "\n" * bool(notes)
+    if others:
+        more = _table(board, [entry.name for entry in board.entries], others)
+        title = "Failure rates, AUC and cost of the same rows"
+        text += "\n" + (folded(title, more) if len(methods) > OPEN else f"{title}:\n\n{more}")
+    return text
+
+
+def _table(board: Leaderboard, methods: Sequence[str], columns: Sequence[Column], small: Sequence[str] = ()) -> str:
+    """Its rows, the best of a column in bold; small: the heads in small print."""
+    heads = [f"<sub>{head}</sub>" if head in small else head for head in map(board.heads.get, columns)]
+    if NME in columns and DIFFERENCE in board.heads:
+        heads[columns.index(NME)] += f"<br>{board.heads[DIFFERENCE]}"
+    rows = []
+    for method, entry, cells in zip(methods, board.entries, board.cells, strict=True):
+        row = [f"**{cells[column]}**" if board.bold.get(column) == entry.name else cells[column] for column in columns]
+        if NME in columns and DIFFERENCE in board.heads:
+            row[columns.index(NME)] += f"<br>{cells[DIFFERENCE]}"
+        rows.append([method, *row])
+    return markdown_table(("method", *heads), rows)
 
 
 def _letter(index: int) -> str:
