@@ -4,11 +4,11 @@
     python -m stages.landmarks models/lfpw-quick clip.mp4 --out found --draw --smooth 1
 
 Writes OUT/landmarks.csv and OUT/landmarks.jsonl, a row for every face: image or frame, face box, the detector's score,
-and x, y and confidence (the heat map's peak) of each landmark, in px of the whole image with the centre of the first
-pixel at 0. Photographs are turned as their EXIF tag says. Faces come from a detector (YuNet, downloaded once into
-models/) whose boxes are mapped to those that networks are trained with, from --boxes, or, with --whole-image, each
-image is one face. In a video every face keeps its number from frame to frame (track). After Ctrl-C what
-was found so far is kept.
+and of each landmark x, y, confidence (the heat map's peak) and expected error, which `predict` has fitted on the
+model's validation split; in px of the whole image, the centre of the first pixel at 0. Photographs are turned as their
+EXIF tag says. Faces come from a detector (YuNet, downloaded once into models/) whose boxes are mapped to those that
+networks are trained with, from --boxes, or, with --whole-image, each image is one face. In a video every face keeps its
+number from frame to frame (track). After Ctrl-C what was found so far is kept.
 """
 
 import argparse
@@ -98,16 +98,17 @@ class Run:
             self.faults.append(f"{where}: {picture.fault}")
             return None
         center, side, detected = self.boxes(picture)
-        points, scores = self.landmarker.predict(picture.image, center, side)
+        points, scores, expected = self.landmarker.predict(picture.image, center, side)
         corners = np.concatenate([center - side[:, None] / 2, center + side[:, None] / 2], 1)
         numbers = [None] * len(side)
         if self.tracks is not None:
             numbers = self.tracks.assign(corners)
             points = self.tracks.smooth(numbers, points)
-        points, scores = points[:, self.columns], scores[:, self.columns]
+        points, scores, expected = (values[:, self.columns] for values in (points, scores, expected))
         for i, track in enumerate(numbers):
             self.tables.add(Found(
-                picture.name, picture.frame, picture.seconds, i, track, corners[i], detected[i], points[i], scores[i]
+                picture.name, picture.frame, picture.seconds, i, track, corners[i], detected[i], points[i], scores[i],
+                expected[i],
             ))  # fmt: skip
         self.faces += len(side)
         if not len(side):

@@ -5,7 +5,8 @@
 
 Reads models/<experiment>, data/crops/<dataset>/test (under protocol paper the images themselves) and the face boxes of
 data/detections, from which an experiment predicts a second time where a detector was run; writes
-data/predictions/<name>.parquet. It knows networks and images and no metric: `evaluate` measures what is in that table.
+data/predictions/<name>.parquet and, fitted on val, what errors the shape of a heat map means,
+data/uncertainty/<name>.json. It knows networks and images and no metric: `evaluate` measures what is in that table.
 A cross-dataset evaluation predicts the landmarks that the model's scheme and the dataset's have in common, by the
 protocol of its experiment.
 """
@@ -18,8 +19,9 @@ from tqdm import tqdm
 
 from stages.config.experiment import load_experiment
 from stages.config.schemes import corresponding_landmarks
-from stages.data.crops import read_crops
+from stages.data.crops import Crops, read_crops
 from stages.data.scheme import DatasetScheme, read_scheme
+from stages.inference import uncertainty
 from stages.inference.cost import cost, workload
 from stages.inference.detected import read_detections
 from stages.inference.protocol import predict_from_crops, predict_from_images
@@ -30,7 +32,16 @@ from stages.sources.images.checksums import require_unchanged
 from stages.sources.images.location import images_folder
 from stages.sources.images.reading import read_image
 from stages.system import errors
-from stages.system.files import digest
+from stages.system.files import atomic, digest
+
+
+def fit_uncertainty(model, val: Crops, model_input, shape: dict) -> uncertainty.Uncertainty | None:
+    """What errors the shapes of heat maps mean, on val; None where it has too few faces. shape: as of `shapes`."""
+    if not len(val):
+        return None
+    points, scores, spreads = uncertainty.shapes(model, val, model_input, **shape)
+    errors = np.linalg.norm(points - val.faces.landmarks, axis=-1) / val.faces.side[:, None]
+    return uncertainty.fit(errors, scores, spreads)
 
 
 def main(name: str) -> None:
@@ -66,14 +77,25 @@ def main(name: str) -> None:
     def predicted(values: np.ndarray) -> np.ndarray:
         return values[:, model_landmarks]
 
+    fitted, expected = None, None
+    if not cross and settings.protocol == "exact":
+        shape = {"batch": settings.batch, "flip_order": flip_order}
+        fitted = fit_uncertainty(model, read_crops(experiment.crops, "val"), model_input, shape)
+        if fitted:
+            _, peaks, spreads = uncertainty.shapes(model, test, model_input, **shape)
+            expected = fitted.expected(peaks, spreads) * test.faces.side[:, None]
+    if not cross:
+        with atomic(experiment.uncertainty) as temporary:
+            temporary.write_text(fitted.model_dump_json(indent=1) if fitted else "null")
+
     made = Made(
         dataset=experiment.dataset, landmarks=list(landmarks), protocol=settings.protocol,
         flip_test=settings.flip_test, batch=settings.batch, input_px=model_input.size, box=model_input.box,
         model=digest(experiment.model / checkpoint.WEIGHTS, "md5"), cost=cost(model, model_input.size),
-        workload=workload(model.config, model_input.size, settings.flip_test),
+        workload=workload(model.config, model_input.size, settings.flip_test), bound=fitted and fitted.bound,
     )  # fmt: skip
     perturbed = {name: predicted(values) for name, values in perturbed.items()}
-    predictions = Predictions(test.faces, predicted(points), predicted(scores), perturbed, made)
+    predictions = Predictions(test.faces, predicted(points), predicted(scores), perturbed, made, expected)
     write_predictions(experiment.predictions, predictions)
     print(f"{experiment.predictions}: {len(test)} faces, {len(landmarks)} of {scheme.count} landmarks")
 

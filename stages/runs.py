@@ -24,7 +24,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from stages.config.experiment import Experiment, Submitted, load_measured
 from stages.config.pipeline import RESULTS, read_pipeline
-from stages.metrics.schema import Metrics, Provenance, difference
+from stages.metrics.provenance_schema import Provenance, difference
+from stages.metrics.schema import Metrics
 from stages.system import errors
 from stages.tracking.provenance import changed_since
 from stages.tracking.variant import variant

@@ -304,4 +304,4 @@ def test_a_row_is_read_back_by_any_csv_reader(tmp_path, model, picture):
     run(model, picture, out=tmp_path / "out", whole_image=True)
     with open(tmp_path / "out/landmarks.csv", newline="") as file:
         header, row = csv.reader(file)
-    assert len(header) == len(row) == 10 + 3 * 3
+    assert len(header) == len(row) == 10 + 3 * 4

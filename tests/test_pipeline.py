@@ -38,7 +38,7 @@ ALLOWED = {
     "submissions": {"data", "metrics", "predictions", "reporting", "sources", "system.errors"},
     "landmarking": {"data", "inference", "model", "sources", "system.errors", "system.files"},
     "config": {"data", "system.errors", "system.files"},
-    "tracking": {"config", "data", "metrics.schema", "system"},
+    "tracking": {"config", "data", "metrics.provenance_schema", "system"},
 }
 
 

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import torch
 
-from stages.metrics.schema import Environment
+from stages.metrics.provenance_schema import Environment
 from stages.tracking import provenance
 
 ON_CPU = {"lock", "cpu", "threads", "isa"}

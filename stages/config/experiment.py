@@ -87,6 +87,11 @@ class Experiment(Measured):
         """The history of its training, and the machine."""
         return Path("data/training") / self.model_name
 
+    @property
+    def uncertainty(self) -> Path:
+        """What errors the shape of its heat maps means."""
+        return Path("data/uncertainty") / f"{self.model_name}.json"
+
 
 @dataclass(frozen=True)
 class Submitted(Measured):

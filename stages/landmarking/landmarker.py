@@ -8,7 +8,7 @@ from stages.data.crops import Crops, cut
 from stages.data.faces import Faces
 from stages.data.geometry import window_to_image
 from stages.data.scheme import DatasetScheme
-from stages.inference.protocol import predict_from_crops
+from stages.inference import uncertainty
 from stages.model import checkpoint
 from stages.model.device import device
 from stages.system.errors import InputError
@@ -28,15 +28,17 @@ class Landmarker:
         except (KeyError, TypeError):
             raise InputError(f"{folder}: {checkpoint.DESCRIPTION} lacks the scheme: train the model again.") from None
         self.flip_order = self.scheme.flip_order() if flip_test else None
+        self.uncertainty = uncertainty.read(Path("data/uncertainty") / f"{folder.name}.json")
 
-    def predict(self, image: np.ndarray, center: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Landmarks (n, K, 2) px and scores (n, K) of the faces of an image (H, W, 3) uint8 RGB.
+    def predict(self, image: np.ndarray, center: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Landmarks (n, K, 2) px, scores and expected errors (n, K; px) of the faces of an image (H, W, 3) uint8 RGB.
 
-        center, side: (n, 2), (n,) of the face boxes. Pixels are counted from 0.
+        center, side: (n, 2), (n,) of the face boxes. Pixels are counted from 0. Expected errors are NaN where nothing
+        was fitted to tell them.
         """
         n, count = len(side), self.scheme.count
         if not n:
-            return np.empty((0, count, 2)), np.empty((0, count))
+            return np.empty((0, count, 2)), np.empty((0, count)), np.empty((0, count))
         to_image = window_to_image(center, side * CONTEXT, SIZE)
         images = np.stack([cut(image, window, SIZE) for window in to_image])
         nothing = np.full((n, count, 2), np.nan)
@@ -45,7 +47,9 @@ class Landmarker:
             landmarks=nothing, visible=np.zeros((n, count), bool), subsets=[[] for _ in range(n)],
         )  # fmt: skip
         crops = Crops(images, faces, to_image)
-        points, scores, _ = predict_from_crops(
-            self.model, crops, self.input, batch=BATCH, flip_order=self.flip_order, perturbed=False
+        points, scores, spreads = uncertainty.shapes(
+            self.model, crops, self.input, batch=BATCH, flip_order=self.flip_order
         )
-        return points, scores
+        if self.uncertainty is None:
+            return points, scores, np.full(scores.shape, np.nan)
+        return points, scores, self.uncertainty.expected(scores, spreads) * side[:, None]

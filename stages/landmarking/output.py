@@ -19,7 +19,8 @@ class Found:
 
     image: the file's path. frame, seconds, track: of a video, else None. face: its number in the picture, from 0. box:
     (4,) x_min, y_min, x_max, y_max of the square face box. detected: the detector's score, None for a given box.
-    points: (K, 2) px, the centre of the first pixel at 0. scores: (K,) the heat maps' peaks.
+    points: (K, 2) px, the centre of the first pixel at 0. scores: (K,) the heat maps' peaks. expected: (K,) px, the
+    expected errors, NaN where they are not known.
     """
 
     image: str
@@ -31,6 +32,7 @@ class Found:
     detected: float | None
     points: np.ndarray
     scores: np.ndarray
+    expected: np.ndarray
 
 
 class Tables:
@@ -45,7 +47,7 @@ class Tables:
         # open until the end, since a video's rows come one by one
         self.table, self.lines = [path.open("w", newline="", encoding="utf-8") for path in self.files.values()]
         self.writer = csv.writer(self.table, lineterminator="\n")
-        names = [f"{name}{k}" for k in landmarks for name in ("x", "y", "confidence")]
+        names = [f"{name}{k}" for k in landmarks for name in ("x", "y", "confidence", "expected_error")]
         header = ("image", "frame", "seconds", "face", "track", "x_min", "y_min", "x_max", "y_max", "detector_score")
         self.writer.writerow((*header, *names))
         self.landmarks = list(landmarks)
@@ -55,9 +57,9 @@ class Tables:
             return "" if value is None else f"{value:.{places}f}"
 
         values = [
-            number(value, places)
-            for row in np.column_stack([found.points, found.scores])
-            for value, places in zip(row, (3, 3, 4), strict=True)
+            "" if np.isnan(value) else number(value, places)
+            for row in np.column_stack([found.points, found.scores, found.expected])
+            for value, places in zip(row, (3, 3, 4, 3), strict=True)
         ]
         self.writer.writerow((
             found.image, "" if found.frame is None else found.frame, number(found.seconds, 4), found.face,
@@ -68,6 +70,7 @@ class Tables:
             "image": found.image, "frame": found.frame, "seconds": found.seconds, "face": found.face,
             "track": found.track, "box": found.box.round(2).tolist(), "detector_score": found.detected,
             "landmarks": found.points.round(3).tolist(), "confidence": found.scores.round(4).tolist(),
+            "expected_error": None if np.isnan(found.expected).any() else found.expected.round(3).tolist(),
             "indices": self.landmarks,
         }  # fmt: skip
         self.lines.write(json.dumps(line) + "\n")

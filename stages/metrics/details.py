@@ -9,6 +9,7 @@ from stages.data.geometry import outside_window
 from stages.metrics import breakdown, calibration
 from stages.metrics.detected import detector_errors
 from stages.metrics.evaluation import Evaluation
+from stages.metrics.expected import expected_errors
 from stages.metrics.remarks import against_baseline
 
 
@@ -71,6 +72,7 @@ def details(
         "robustness": breakdown.robustness(nme, perturbed),
         "detector": None if detected is None else detector_errors(nme, detected, thresholds),
         "calibration": None if np.isnan(scores).any() else _calibration(evaluation, scores, errors[annotated]),
+        "expected": _expected(evaluation, errors, groups),
         "outside_input": None if box is None else _outside_input(evaluation, box, errors),
         "annotation": {
             "landmarks": annotated.size,
@@ -94,6 +96,15 @@ def _calibration(evaluation: Evaluation, scores: np.ndarray, errors: np.ndarray)
         "nme_left": calibration.risk_coverage(confidence, nme, rejected).tolist(),
         "nme_left_at_best": calibration.risk_coverage(-nme, nme, rejected).tolist(),
     }
+
+
+def _expected(evaluation: Evaluation, errors: np.ndarray, groups: Mapping[str, Sequence[int]]) -> dict | None:
+    """errors: (N, K)."""
+    predictions = evaluation.predictions
+    if predictions.expected is None or predictions.made is None or predictions.made.bound is None:
+        return None
+    normaliser = evaluation.normalisers[evaluation.scheme.normaliser]
+    return expected_errors(100 * predictions.expected / normaliser[:, None], errors, predictions.made.bound, groups)
 
 
 def _outside_input(evaluation: Evaluation, box: float, errors: np.ndarray) -> dict:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from stages.metrics.intervals import mean_interval
+from stages.metrics.provenance_schema import SubmissionFacts
 from stages.metrics.results import Result
-from stages.metrics.schema import SubmissionFacts
 
 SEED = 1
 CAUSES = (

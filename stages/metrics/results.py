@@ -10,7 +10,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from stages.metrics.per_face import FaceErrors, read_face_errors
-from stages.metrics.schema import Details, Error, Metrics, Provenance, Share, Training
+from stages.metrics.provenance_schema import Provenance, Training
+from stages.metrics.schema import Details, Error, Metrics, Share
 from stages.system.errors import InputError, refuse, validation_faults
 
 REMEDY = (

@@ -66,6 +66,24 @@ def decode(maps: Tensor) -> tuple[Tensor, Tensor]:
     return (peak + torch.where(known, shift.clamp(-1, 1), 0)).float(), scores
 
 
+def spread(maps: Tensor, cells: Tensor, reach: int = 4) -> Tensor:
+    """How wide the peaks of `maps` (N, K, H, W) are about the positions `cells` (N, K, 2): (N, K), in cells.
+
+    The root of the mean squared distance in x or y, weighted by the values above 0, over (2 reach + 1)² cells; a
+    Gaussian of standard deviation s has s, less what is beyond the window. NaN where no value is above 0.
+    """
+    faces, landmarks, height, width = maps.shape
+    offsets = torch.arange(-reach, reach + 1, device=maps.device)
+    middle = cells.round().long()
+    x = (middle[..., 0, None] + offsets).clamp(0, width - 1)
+    y = (middle[..., 1, None] + offsets).clamp(0, height - 1)
+    index = (y[..., :, None] * width + x[..., None, :]).flatten(2)
+    values = maps.flatten(2).gather(2, index).clamp_min(0).double().view(faces, landmarks, len(offsets), len(offsets))
+    across, down = ((place - cells[..., axis, None]) ** 2 for axis, place in enumerate((x, y)))
+    squared = (values * (across[..., None, :] + down[..., :, None])).sum((-1, -2))
+    return (squared / values.sum((-1, -2)) / 2).sqrt()
+
+
 def first_maximum(maps: Tensor) -> Tensor:
     """The row-major flat index (N, K) of the first maximum of `maps` (N, K, H, W)."""
     flat = maps.flatten(2)

@@ -82,9 +82,11 @@ def predict(
     batch: int,
     flip_order: np.ndarray | None = None,
     moves: Tensor | None = None,
+    spread: bool = False,
     progress: Progress = iter,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, K, 2) float64 in crop px and scores (N, K), the heat maps' peaks.
+) -> tuple[np.ndarray, ...]:
+    """Points (N, K, 2) float64 in crop px and scores (N, K), the heat maps' peaks; with spread also their widths (N, K)
+    in cells.
 
     flip_order: (K,) for the flip test, which averages the heat maps of the face and of its mirror image. moves: (N, 2,
     3) float64 input px → input px of the annotated face box, for a perturbed one.
@@ -94,7 +96,7 @@ def predict(
     network = fuse_for_inference(model)
 
     @torch.inference_mode()
-    def work(part: slice) -> tuple[np.ndarray, np.ndarray]:
+    def work(part: slice) -> tuple[np.ndarray, ...]:
         pixels = faces.pixels(part, device)
         windows = faces.windows(len(pixels))
         if moves is not None:
@@ -105,7 +107,8 @@ def predict(
             maps = (maps + heatmap.flip_maps(network(images.flip(-1)).float(), mirrored)) / 2
         cells, peaks = heatmap.decode(maps)
         points = augment.from_input(windows, heatmap.to_input(cells.double().cpu()))
-        return faces.from_pooled(points.numpy()), peaks.double().cpu().numpy()
+        widths = (heatmap.spread(maps, cells).cpu().numpy(),) if spread else ()
+        return faces.from_pooled(points.numpy()), peaks.double().cpu().numpy(), *widths
 
-    points, scores = zip(*in_batches(len(faces), batch, work, device, progress), strict=True)
-    return np.concatenate(points), np.concatenate(scores)
+    parts = zip(*in_batches(len(faces), batch, work, device, progress), strict=True)
+    return tuple(np.concatenate(part) for part in parts)

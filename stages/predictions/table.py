@@ -1,8 +1,9 @@
 """The table of predictions: what `predict` (or anybody else) hands to `evaluate`, written, read and checked here alone.
 
 data/predictions/<name>.parquet holds a row per test face: `face_id`, `image`, `landmarks` (a flat list x0, y0, x1, …)
-and `scores`, and per perturbation of the face box a column `perturbed_<name>` like `landmarks`. Coordinates are image
-px in the dataset's own numbering of pixels. The file's metadata say how the predictions were made (`Made`).
+and `scores`, in some also `expected` (errors, px), and per perturbation of the face box a column `perturbed_<name>`
+like `landmarks`. Coordinates are image px in the dataset's own numbering of pixels. The file's metadata say how the
+predictions were made (`Made`).
 
 Symbols: N faces, K landmarks of a prediction, which may be fewer than the dataset's (cross-dataset evaluation).
 """
@@ -66,6 +67,7 @@ class Made(BaseModel):
     model: str = ""
     cost: dict[str, int | float] | None = None
     workload: str = ""
+    bound: float | None = None  # times the expected error: what 90 % of the errors are below
     submission: Submitted | None = None
 
 
@@ -75,7 +77,8 @@ class Predictions:
 
     points: (N, K, 2) image px, NaN in all of a face's where there is no prediction. scores: (N, K), the heat maps'
     peaks; NaN where the method gives none. perturbed: by name (`shift_-5`, `scale_20`) the
-    points (N, K, 2) from face boxes shifted or scaled by so many percent of their side.
+    points (N, K, 2) from face boxes shifted or scaled by so many percent of their side. expected: (N, K) px, the
+    error that the method expects of each landmark; None where it says none.
     """
 
     faces: Faces
@@ -83,6 +86,7 @@ class Predictions:
     scores: np.ndarray
     perturbed: Mapping[str, np.ndarray] = field(default_factory=dict)
     made: Made | None = None
+    expected: np.ndarray | None = None
 
     @property
     def truth(self) -> np.ndarray:
@@ -92,7 +96,10 @@ class Predictions:
     def where(self, chosen: np.ndarray) -> "Predictions":
         """Those for the faces of a boolean mask."""
         perturbed = {name: points[chosen] for name, points in self.perturbed.items()}
-        return Predictions(self.faces.where(chosen), self.points[chosen], self.scores[chosen], perturbed, self.made)
+        expected = None if self.expected is None else self.expected[chosen]
+        return Predictions(
+            self.faces.where(chosen), self.points[chosen], self.scores[chosen], perturbed, self.made, expected
+        )
 
 
 def write_predictions(path: Path, predictions: Predictions, columns: Mapping[str, np.ndarray] | None = None) -> None:
@@ -104,6 +111,8 @@ def write_predictions(path: Path, predictions: Predictions, columns: Mapping[str
         "landmarks": list_column(predictions.points.reshape(n, -1)),
         "scores": list_column(predictions.scores),
     }
+    if predictions.expected is not None:
+        table["expected"] = list_column(predictions.expected)
     table |= {name: pa.array(values) for name, values in (columns or {}).items()}
     table |= {PERTURBED + name: list_column(points.reshape(n, -1)) for name, points in predictions.perturbed.items()}
     made = predictions.made and predictions.made.model_dump_json(exclude_none=True)
@@ -127,9 +136,10 @@ def read_predictions(path: Path, faces: Faces) -> Predictions:
     refuse([f"landmark {i}: the faces have {known}" for i in made.landmarks if not 0 <= i < known], str(path), REMEDY)
     rows = match_faces(ids, faces.face_id, str(path))
     perturbed = [name for name in table.column_names if name.startswith(PERTURBED)]
+    numbers = [name for name in ("scores", "expected") if name in table.column_names]
     faults, columns = [], {}
-    for name in ("landmarks", "scores", *perturbed):
-        length, what = (k, "scores") if name == "scores" else (2 * k, "coordinates")
+    for name in ("landmarks", *numbers, *perturbed):
+        length, what = (k, "numbers") if name in numbers else (2 * k, "coordinates")
         column = table[name].combine_chunks()
         lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         faults += [
@@ -145,6 +155,7 @@ def read_predictions(path: Path, faces: Faces) -> Predictions:
         flat["scores"].reshape(-1, k)[rows],
         {name.removeprefix(PERTURBED): flat[name].reshape(-1, k, 2)[rows] for name in perturbed},
         made,
+        flat["expected"].reshape(-1, k)[rows] if "expected" in flat else None,
     )
 
 

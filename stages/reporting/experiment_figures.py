@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from stages.metrics.intervals import MINIMUM_FACES
 from stages.metrics.results import Result
-from stages.metrics.schema import Bin, Calibration, Details, Mean, Robustness
+from stages.metrics.schema import Bin, Calibration, Details, ExpectedErrors, Mean, Robustness
 from stages.reporting.figures import GREY, PALETTE, plain_axes, training_curve
 
 BLUE, ORANGE, LIGHT_BLUE, BLACK = PALETTE[0], PALETTE[1], PALETTE[5], PALETTE[6]
@@ -27,6 +27,8 @@ def experiment_figures(result: Result) -> dict[str, Callable[[], Figure]]:
         figures["conditions"] = lambda: conditions_figure(details.conditions)
     if details.calibration:
         figures["calibration"] = lambda: calibration_figure(details.calibration)
+    if details.expected:
+        figures["expected"] = lambda: expected_figure(details.expected)
     if details.robustness:
         figures["robustness"] = lambda: robustness_figure(details.robustness)
     if result.is_experiment and result.history is not None:
@@ -145,6 +147,27 @@ def calibration_figure(calibration: Calibration) -> Figure:
     right.legend(frameon=False, loc="lower left")
     for axes in (left, right):
         plain_axes(axes)
+    return figure
+
+
+def expected_figure(expected: ExpectedErrors) -> Figure:
+    """Left, expected error against error; right, the coverage of the 90 % bound by group."""
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    values = [(bin.expected, bin.error) for bin in expected.bins]
+    most = 1.05 * max(max(pair) for pair in values)
+    left.plot([0, most], [0, most], ":", color=GREY, label="as expected")
+    left.plot(*zip(*values, strict=True), "o-", color=BLUE, markersize=5, label="tenths of the landmarks")
+    left.set(xlabel="expected error (%)", ylabel="error (%)", xlim=(0, most), ylim=(0, most))
+    left.legend(frameon=False)
+    names = [*expected.groups, "all"]
+    right.barh(names, [100 * covered for covered in (*expected.groups.values(), expected.covered)], color=LIGHT_BLUE)
+    right.axvline(90, color=BLACK, linestyle=":")
+    right.invert_yaxis()
+    right.set(xlabel="errors below the 90 % bound (%)", xlim=(0, 100))
+    for axes in (left, right):
+        plain_axes(axes)
+    right.grid(visible=False, axis="y")
     return figure
 
 

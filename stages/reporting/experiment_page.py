@@ -1,38 +1,37 @@
 """The page of one set of predictions, reports/pages/<name>.md: of an experiment, a cross-dataset evaluation or a
 submission."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from stages.metrics.breakdown import PERCENTILES
 from stages.metrics.remarks import CAUSES, remarks
 from stages.metrics.results import REMEDY, Result
-from stages.metrics.schema import Averages, Calibration, Details, Metrics
+from stages.metrics.schema import Details
 from stages.reporting import experiment_facts
+from stages.reporting.page_tables import (
+    NORMALISERS,
+    landmark_index,
+    normaliser_table,
+    risk_coverage_table,
+    subset_table,
+)
 from stages.reporting.tables import (
-    NOTHING,
     at,
     at_threshold,
     correlation,
     difference,
     error,
     folded,
-    markdown_table,
     mean_error,
     nme,
     share,
-    thresholds,
 )
 
-NORMALISERS = {
-    "inter_ocular": "inter-ocular distance (outer eye corners)", "inter_pupil": "inter-pupil distance (eye centres)",
-    "box_side": "side of the face box", "box_sqrt": "√(w·h) of the landmarks' bounding box",
-    "box_diagonal": "diagonal of the landmarks' bounding box",
-}  # fmt: skip
 FIGURES = {
     "landmarks": "Error by landmark and group",
     "numbers": "The number of every landmark",
     "conditions": "Error by yaw, size and visibility",
     "calibration": "Reliability curve and risk–coverage curve",
+    "expected": "Expected error against error, and coverage of the 90 % bound by group",
     "robustness": "Error by perturbation of the face box",
     "training": "Training loss, validation NME and learning rate",
 }
@@ -41,7 +40,6 @@ PICTURES = {
     "failures.jpg": "The twelve worst faces, and twelve about the median",
 }
 LISTED = 20  # faces without a prediction
-INDEXED = 7  # landmarks in a row of their index
 
 AVERAGES = """\
 *Faces*: the mean over a face's landmarks, then over faces. {count}
@@ -65,6 +63,11 @@ PERTURBED = """\
 In use, boxes come from a face detector; these come from the annotation. Each face's box is shifted in a direction of
 its own and in the opposite one, by 5, 10 and 15 % of its side, or scaled by 10 and 20 % down and up about its centre.
 """
+EXPECTED = """\
+The expected error of a landmark follows from the height and the width of its heat map's peak, by a fit on the
+validation split. Left: landmarks in tenths by their expected error. Right: the share of errors below a bound that holds
+for 90 % of the validation errors; here it holds for {covered} of all.
+"""
 DETECTOR = """\
 YuNet's boxes, mapped to face boxes by what was fitted on the training faces: {found} of {n} test faces are found. On
 these, NME {nme} %, and {annotated} % from the annotated boxes; paired difference {difference}. Faces that are not found
@@ -74,52 +77,6 @@ CONFIDENCE = """\
 The score of a landmark is the peak of its heat map; the confidence of a face is the mean of its landmarks' scores.
 Spearman ρ has its sign turned: 1 where the confidence ranks the errors perfectly, 0 where the two are unrelated.
 """
-
-
-def subset_table(metrics: Mapping[str, Metrics], percentiles: Mapping[str, Mapping[str, float | None]]) -> str:
-    rows, columns = [], thresholds(metrics.values())
-    for name, entry in metrics.items():
-        levels = percentiles.get(name) or {}
-        cells = [mean_error(levels[str(p)]) if str(p) in levels else NOTHING for p in PERCENTILES]
-        rates = [at(kind, getattr(entry.at.get(t), kind, None)) for kind in ("fr", "auc") for t in columns]
-        rows.append((name, entry.n, nme(entry), *cells, *rates, error(entry.nme_mean_shape)))
-    header = [*(f"P{p}" for p in PERCENTILES), *(at_threshold(kind, t) for kind in ("fr", "auc") for t in columns)]
-    return markdown_table(("subset", "n", "NME [95 %]", *header, "mean shape"), rows)
-
-
-def normaliser_table(averages: Mapping[str, Averages], official: str) -> str:
-    n, rows = max((average.n for average in averages.values() if average.n is not None), default=None), []
-    for name, average in averages.items():
-        title = NORMALISERS.get(name, name) + (" (official)" if name == official else "")
-        title += f", {average.n} of {n} faces" if average.n != n else ""
-        figures = [average.faces, average.visible, average.pooled]
-        if average.n == 0:
-            figures = [NOTHING] * 3
-        elif average.faces is not None and average.visible is None:  # no landmark is visible
-            figures[1] = NOTHING
-        rows.append((title, *(value if value == NOTHING else mean_error(value) for value in figures)))
-    return markdown_table(("normaliser", "faces", "visible", "pooled"), rows)
-
-
-def risk_coverage_table(calibration: Calibration) -> str:
-    rejected = calibration.rejected
-    left = dict(zip(rejected, calibration.nme_left, strict=True))
-    best = dict(zip(rejected, calibration.nme_left_at_best, strict=True))
-    rows = [(share(1 - part), mean_error(left[part]), mean_error(best[part])) for part in (0.0, 0.05, 0.1)]
-    return markdown_table(("coverage", "rejected: lowest confidence first", "worst first (best possible)"), rows)
-
-
-def landmark_index(details: Details, landmarks: Sequence[int]) -> str:
-    """The error of every landmark by its number, several to a row."""
-    cells = [(f"{number}", mean_error(value)) for number, value in zip(landmarks, details.landmarks, strict=True)]
-    columns = min(INDEXED, max(len(cells), 1))
-    height = -(-len(cells) // columns)
-    rows = [
-        [text for pair in [(f"**{number}**", value) for number, value in cells[row::height]] for text in pair]
-        for row in range(height)
-    ]
-    rows = [row + [""] * (2 * columns - len(row)) for row in rows]
-    return markdown_table(("landmark", "NME") * columns, rows, left=0)
 
 
 def introduction(result: Result) -> str:
@@ -269,6 +226,12 @@ def render(result: Result, figures: Collection[str]) -> str:
         parts += ["## Confidence and error (risk–coverage)\n", figure["calibration"], CONFIDENCE,
                   risk_coverage_table(calibration),
                   f"Spearman ρ (confidence, error): {faces} over faces, {landmarks} over landmarks.\n"]  # fmt: skip
+    if "expected" in figure:
+        parts += [
+            "## Expected error\n",
+            figure["expected"],
+            EXPECTED.format(covered=share(details.expected.covered, 1)),
+        ]
     if "robustness" in figure:
         mean = details.robustness.mean
         perturbed = mean_error(mean.nme, mean.ci95)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stages.metrics.schema import Provenance, SubmissionFacts
+from stages.metrics.provenance_schema import Provenance, SubmissionFacts
 from stages.reporting.entries import Entry
 from stages.reporting.tables import folded, markdown_table, milliseconds
 

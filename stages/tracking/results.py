@@ -67,6 +67,7 @@ def log_evaluation(run: Run, experiment: Experiment | Submitted) -> None:
     values |= {f"test/p{p}": value for p, value in details["percentiles"]["test"].items()}
     values["test/spearman_confidence_error"] = (details["calibration"] or {}).get("rank_correlation_faces")
     values["test/nme_perturbed_boxes"] = details["robustness"] and details["robustness"]["mean"]["nme"]
+    values["test/covered_by_90_percent_bound"] = (details.get("expected") or {}).get("covered")
     values["test/nme_detector_boxes"] = (details.get("detector") or {}).get("nme")
     run.log({key: value for key, value in values.items() if value is not None})
     for file in ("metrics.json", "ced.csv", "faces.csv", "details.json", "provenance.json"):

@@ -6,7 +6,7 @@ import yaml
 
 from stages.config.experiment import Experiment
 from stages.config.pipeline import PARAMS
-from stages.metrics.schema import difference
+from stages.metrics.provenance_schema import difference
 from stages.tracking.process import committed
 
 
