@@ -20,8 +20,8 @@ from tqdm import tqdm
 from stages.config.experiment import load_dataset
 from stages.data.crops import read_index
 from stages.data.faces import Faces, concatenate
-from stages.inference.detected import Detections, write_detections
 from stages.landmarking.detector import USUAL, Detector, fit
+from stages.predictions.detections import Detections, write_detections
 from stages.sources.images.checksums import require_unchanged
 from stages.sources.images.location import images_folder
 from stages.sources.images.reading import read_image

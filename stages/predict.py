@@ -23,10 +23,10 @@ from stages.data.crops import Crops, read_crops
 from stages.data.scheme import DatasetScheme, read_scheme
 from stages.inference import uncertainty
 from stages.inference.cost import cost, workload
-from stages.inference.detected import read_detections
 from stages.inference.protocol import predict_from_crops, predict_from_images
 from stages.model import checkpoint
 from stages.model.device import device
+from stages.predictions.detections import read_detections
 from stages.predictions.table import Made, Predictions, read_made, write_predictions
 from stages.sources.images.checksums import require_unchanged
 from stages.sources.images.location import images_folder

@@ -11,12 +11,13 @@ from test_landmarks import save_model
 
 from stages import detect
 from stages.data.crops import read_crops
-from stages.inference.detected import NAME, Detections
+from stages.inference.detected import NAME
 from stages.inference.perturbation import directions
 from stages.inference.protocol import predict_from_crops
 from stages.landmarking.detector import BoxMap
 from stages.metrics.detected import detector_errors
 from stages.model import checkpoint
+from stages.predictions.detections import Detections
 
 LFPW = ROOT / "../shared/data/lfpw"
 

@@ -31,7 +31,7 @@ ALLOWED = {
     "predictions": {"data", "system.errors", "system.files"},
     "sources": {"data", "system.errors", "system.files", "system.processes"},
     "model": {"data", "system.errors", "system.files"},
-    "inference": {"data", "model", "system.errors", "system.files", "system.processes"},
+    "inference": {"data", "model", "predictions", "system.errors", "system.files", "system.processes"},
     "metrics": {"data", "predictions", "system.errors", "system.files"},
     "reporting": {"data", "metrics", "predictions", "system.errors", "system.files"},
     "importing": {"config", "data", "sources", "system.errors", "system.files", "system.processes"},

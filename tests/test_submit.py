@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import TOY_DATASET, Project
-from mlflow import MlflowClient
 
 from stages.config.submission import SubmissionFile
 from stages.data.crops import read_index
@@ -160,6 +159,8 @@ def test_the_report_has_a_row_for_each_and_what_a_reader_must_know(measured):
 
 
 def test_it_has_an_mlflow_run_with_an_external_model_of_declared_facts(measured):
+    from mlflow import MlflowClient  # later than tracking, which sets up what MLflow logs
+
     measured.stage("evaluate", "program", LANDMARKS_TRACKING="")
     client = MlflowClient(f"sqlite:///{measured.folder}/mlflow.db")
     (group,) = [experiment.experiment_id for experiment in client.search_experiments() if experiment.name != "Default"]

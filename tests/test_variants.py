@@ -123,7 +123,9 @@ def test_a_value_that_no_recipe_can_have_is_refused_where_it_is_set(here):
 def test_a_baseline_is_an_experiment(here):
     write(here, "  toy-base: {dataset: toy, recipe: tiny}\n", "baseline: toy-bas\n")
     (here.folder / "reports/experiments").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"baseline: there is no experiment toy-bas. Did you mean toy-base\?"):
+    with pytest.raises(
+        InputError, match=r"baseline: there is no experiment or submission toy-bas. Did you mean toy-base\?"
+    ):
         read_pipeline()
     (here.folder / "reports/experiments/toy-bas").mkdir()  # made elsewhere
     assert read_pipeline().baselines == ["toy-bas"]

@@ -10,7 +10,9 @@ import pytest
 from conftest import Project
 
 FIRST = {"resolve", "obtain@toy"}
-ALL = {"fetch@toy", "preprocess@toy", "train@toy-tiny", "predict@toy-tiny", "evaluate@toy-tiny", "report"}
+ALL = {
+    "fetch@toy", "preprocess@toy", "detect@toy", "train@toy-tiny", "predict@toy-tiny", "evaluate@toy-tiny", "report",
+}  # fmt: skip
 MEASURED_AGAIN = ALL - {"train@toy-tiny"}
 
 

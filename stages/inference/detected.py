@@ -1,64 +1,18 @@
-"""Landmarks from a detector's face boxes, which are what a model gets in use; the benchmark's come from annotation.
-
-data/detections/<dataset>.parquet, written by `detect`, has a row per test face: face_id, center_x, center_y and side of
-the detected box, mapped to a face box and in the annotation's numbering of pixels (NaN where the face was not found),
-and score. Its metadata say which detector, and with none the table is empty.
-"""
+"""Landmarks from a detector's face boxes, which are what a model gets in use; the benchmark's come from annotation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from stages.data.faces import Faces, read_table
+from stages.data.faces import Faces
 from stages.inference.paper_protocol import predict_paper
 from stages.model.hrnet import HRNet
 from stages.model.predict import Batches, predict
-from stages.system.errors import InputError
-from stages.system.files import atomic
+from stages.predictions.detections import Detections
 
-DETECTOR = b"detector"
 NAME = "detector"  # of these predictions among those from perturbed boxes
-
-
-@dataclass(frozen=True)
-class Detections:
-    """The boxes of N test faces. center: (N, 2), side: (N,) image px, NaN for a face that was not found."""
-
-    center: np.ndarray
-    side: np.ndarray
-
-    @property
-    def found(self) -> np.ndarray:
-        """(N,) bool"""
-        return np.isfinite(self.side)
-
-
-def write_detections(path: Path, detector: str, faces: Faces, detections: Detections, scores: np.ndarray) -> None:
-    """Write the table, whole or not at all."""
-    columns = {
-        "face_id": pa.array(faces.face_id), "center_x": pa.array(detections.center[:, 0]),
-        "center_y": pa.array(detections.center[:, 1]), "side": pa.array(detections.side), "score": pa.array(scores),
-    }  # fmt: skip
-    with atomic(path) as temporary:
-        pq.write_table(pa.table(columns).replace_schema_metadata({DETECTOR: detector.encode()}), temporary)
-
-
-def read_detections(path: Path, faces: Faces) -> Detections | None:
-    """Those of `faces`; None where no detector was run. Raises `InputError` where the file is of other faces."""
-    if not path.exists():  # a stage was run by hand: DVC runs `detect` first
-        return None
-    table = read_table(path)
-    if not table.schema.metadata.get(DETECTOR):
-        return None
-    if table["face_id"].to_pylist() != list(faces.face_id):
-        raise InputError(f"{path} is not of the faces of the crops: run dvc repro.")
-    x, y, side = (table[name].to_numpy() for name in ("center_x", "center_y", "side"))
-    return Detections(np.stack([x, y], 1), side)
 
 
 def _of_all(points: np.ndarray, found: np.ndarray) -> np.ndarray:

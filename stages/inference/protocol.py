@@ -12,11 +12,12 @@ import numpy as np
 from stages.data.crops import Crops
 from stages.data.faces import Faces
 from stages.data.geometry import apply
-from stages.inference.detected import NAME, Detections, predict_detected, predict_paper_detected
+from stages.inference.detected import NAME, predict_detected, predict_paper_detected
 from stages.inference.paper_protocol import predict_paper
 from stages.inference.perturbation import predict_paper_perturbed, predict_perturbed
 from stages.model.hrnet import HRNet
 from stages.model.predict import Batches, Progress, predict
+from stages.predictions.detections import Detections
 
 Predicted = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
