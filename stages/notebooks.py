@@ -42,9 +42,7 @@ def main(names: list[str]) -> None:
     try:
         from nbconvert import HTMLExporter
     except ImportError:
-        raise errors.InputError(
-            "nbconvert is not installed: make notebooks installs it, and makes the pages."
-        ) from None
+        raise errors.InputError("nbconvert is not installed: make notebooks installs it and makes the pages.") from None
     exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
     PAGES.mkdir(parents=True, exist_ok=True)
     for name in names or known:
