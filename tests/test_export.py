@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from stages.exporting import graph, parity
 from stages.exporting.onnx_file import OnnxFile
 from stages.landmarking.landmarker import OnnxLandmarker
 from stages.model import checkpoint, heatmap
+from stages.reporting.exports import read_exports, section
 from stages.system.errors import InputError
 from stages.system.files import digest
 
@@ -142,3 +144,22 @@ def test_the_flip_test_has_to_be_in_the_file(exported, tmp_path):
     onnx.save(plain, tmp_path / "plain.onnx")
     with pytest.raises(InputError, match="export it with --flip-test"):
         OnnxLandmarker(tmp_path / "plain.onnx", flip_test=True)
+
+
+def test_the_report_lists_what_was_exported_of_the_results_own_weights(exported, tmp_path, monkeypatch):
+    (tmp_path / "three").mkdir()
+    monkeypatch.setattr(export, "EXPERIMENTS", tmp_path)
+    monkeypatch.setattr(graph, "write", lambda path, *_: shutil.copy(exported / "three.onnx", path))
+    for _ in range(2):  # the second takes the place of the first
+        export.main(exported / "models/three", tmp_path / "three.onnx", exported / "crops", True)
+    weights = digest(exported / "models/three/model.safetensors", "md5")
+    results = [
+        SimpleNamespace(name="three", provenance=SimpleNamespace(hashes=SimpleNamespace(model=model)))
+        for model in (weights, "other")
+    ]
+    exports = read_exports(tmp_path)
+    assert section(results[:1], exports).count("three.onnx, flip test") == 1
+    assert section(results[1:], exports) == ""
+    (tmp_path / "three/exports.json").write_text("[{}]")
+    with pytest.raises(InputError, match=r"exports\.json: 0\.file: missing"):
+        read_exports(tmp_path)
