@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint bench ui runs notebook notebooks dlib mediapipe clean
+.PHONY: git help repro test lint bench ui runs notebook notebooks onnx dlib mediapipe clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -40,6 +40,10 @@ notebook: .venv/notebook ## the notebooks in JupyterLab, on 127.0.0.1:8888 (PORT
 
 notebooks: .venv/notebook ## execute the notebooks and write them as pages into reports/notebooks
 	python -m stages.notebooks
+
+onnx: .venv/installed ## install what ONNX files need, for stages.export
+	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt \
+	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["onnx"])')
 
 dlib: .venv/installed ## install dlib, for the submission dlib (docs/methods.md)
 	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt \

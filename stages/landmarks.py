@@ -24,7 +24,7 @@ from tqdm import tqdm
 from stages.config.schemes import corresponding_landmarks, load_dataset_scheme
 from stages.landmarking import media
 from stages.landmarking.detector import USUAL, Detector
-from stages.landmarking.landmarker import Landmarker
+from stages.landmarking.landmarker import Landmarker, load
 from stages.landmarking.media import Picture
 from stages.landmarking.output import Found, Tables
 from stages.landmarking.overlay import VideoFile, draw, write_image
@@ -179,7 +179,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise InputError("--smooth and --frames are for a video.")
     if not videos:
         media.image_files(arguments.inputs)  # before the model is loaded
-    landmarker = Landmarker(arguments.model, arguments.flip_test)
+    landmarker = load(arguments.model, arguments.flip_test)
     boxes = (
         GivenBoxes(arguments.boxes) if arguments.boxes else whole_image if arguments.whole_image
         else DetectedBoxes(arguments.detector_score)
@@ -199,7 +199,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a folder models/<experiment>")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a folder models/<experiment>, or an ONNX file")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="images, folders, patterns; or a video, or camera:0")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the results")
     parser.add_argument("--draw", action="store_true", help="write pictures with the landmarks drawn, or an MP4 file")

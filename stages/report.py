@@ -26,6 +26,7 @@ from stages.reporting import comparisons, experiment_page, latex, results_csv, r
 from stages.reporting.ced_figures import ced_figures
 from stages.reporting.entries import Entry, Listing, group
 from stages.reporting.experiment_figures import experiment_figures
+from stages.reporting.exports import read_exports, section
 from stages.reporting.figures import encode
 from stages.reporting.published import Published, published
 from stages.reporting.results_page import Section, ced_name, section_key
@@ -68,6 +69,8 @@ def texts(content: Content) -> dict[str, str]:
     page = results_page.render(
         content.results, content.sections, content.published, content.times, content.damaged, content.listing
     )
+    if exported := section(content.results, read_exports(REPORTS / "experiments")):
+        page += f"\n{exported}"
     files = {"results.md": page, "results.csv": results_csv.table(content.results)}
     for name, faults in content.damaged.items():
         files[f"pages/{name}.md"] = experiment_page.damaged(name, faults)

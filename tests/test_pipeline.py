@@ -36,7 +36,8 @@ ALLOWED = {
     "reporting": {"data", "metrics", "predictions", "system.errors", "system.files"},
     "importing": {"config", "data", "sources", "system.errors", "system.files", "system.processes"},
     "submissions": {"data", "metrics", "predictions", "reporting", "sources", "system.errors"},
-    "landmarking": {"data", "inference", "model", "sources", "system.errors", "system.files"},
+    "exporting": {"data", "model", "system.errors", "system.processes"},
+    "landmarking": {"data", "exporting", "inference", "model", "sources", "system.errors", "system.files"},
     "config": {"data", "system.errors", "system.files"},
     "tracking": {"config", "data", "metrics.provenance_schema", "system"},
 }

@@ -6,11 +6,13 @@ import numpy as np
 
 from stages.data.crops import Crops, cut
 from stages.data.faces import Faces
-from stages.data.geometry import window_to_image
+from stages.data.geometry import apply, window_to_image
 from stages.data.scheme import DatasetScheme
+from stages.exporting.onnx_file import OnnxFile
 from stages.inference import uncertainty
 from stages.model import checkpoint
 from stages.model.device import device
+from stages.model.predict import Batches
 from stages.system.errors import InputError
 
 SIZE, CONTEXT = 448, 2.1875  # px and face boxes of a crop, as preprocess cuts them for 256 px inputs of 1.25 boxes
@@ -47,9 +49,32 @@ class Landmarker:
             landmarks=nothing, visible=np.zeros((n, count), bool), subsets=[[] for _ in range(n)],
         )  # fmt: skip
         crops = Crops(images, faces, to_image)
+        return self.from_crops(crops)
+
+    def from_crops(self, crops: Crops) -> tuple[np.ndarray, ...]:
+        """The same of crops (n), in px of their images."""
         points, scores, spreads = uncertainty.shapes(
             self.model, crops, self.input, batch=BATCH, flip_order=self.flip_order
         )
         if self.uncertainty is None:
             return points, scores, np.full(scores.shape, np.nan)
-        return points, scores, self.uncertainty.expected(scores, spreads) * side[:, None]
+        return points, scores, self.uncertainty.expected(scores, spreads) * crops.faces.side[:, None]
+
+
+class OnnxLandmarker(Landmarker):
+    """The same of a file that `python -m stages.export` wrote, by ONNX Runtime on the CPU; no expected errors."""
+
+    def __init__(self, path: Path, flip_test: bool = False):
+        self.file = OnnxFile(path)
+        if flip_test and not self.file.flip_test:
+            raise InputError(f"{path} was exported without the flip test: export it with --flip-test.")
+        self.name, self.input, self.scheme = path.stem, self.file.input, self.file.scheme
+
+    def from_crops(self, crops: Crops) -> tuple[np.ndarray, ...]:
+        points, scores = self.file.predict(Batches(crops.images, crops.context, self.input), batch=BATCH)
+        return apply(crops.to_image, points), scores, np.full(scores.shape, np.nan)
+
+
+def load(model: Path, flip_test: bool = False) -> Landmarker:
+    """Of a folder models/<experiment>, or of an ONNX file."""
+    return (OnnxLandmarker if model.suffix == ".onnx" else Landmarker)(model, flip_test)

@@ -1,0 +1,78 @@
+"""An ONNX file that `python -m stages.export` wrote, run by ONNX Runtime on the CPU, on the benchmark's own windows."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from stages.data.scheme import DatasetScheme
+from stages.exporting.graph import INPUT, MISSING, OUTPUTS
+from stages.model import augment
+from stages.model.checkpoint import ModelInput
+from stages.model.predict import Batches
+from stages.system.errors import InputError
+from stages.system.processes import cores
+
+CPU = torch.device("cpu")
+
+
+class OnnxFile:
+    """A model. facts: the file's metadata. threads: of ONNX Runtime; None: as many as there are cores.
+
+    Raises `InputError` where ONNX Runtime is not installed, or the file is missing, damaged or somebody else's.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise InputError(MISSING.format(error.name)) from None
+        if not path.is_file():
+            raise InputError(f"there is no file {path}: python -m stages.export writes one.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or cores()
+        options.log_severity_level = 4  # what is wrong is in the exception too
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # a type of its own for every fault, none of them documented
+            said = str(error).strip().partition("\n")[0][:200]
+            raise InputError(f"{path} is not an ONNX file that can be run ({said}): export it again.") from None
+        try:
+            properties = self.session.get_modelmeta().custom_metadata_map
+            self.facts = {name: json.loads(value) for name, value in properties.items()}
+            self.scheme = DatasetScheme(**self.facts["scheme"])
+            self.input = ModelInput(**{key: self.facts["input"][key] for key in ("size", "box", "stretch")})
+            self.flip_test = bool(self.facts["flip_test"])
+        except (ValueError, KeyError, TypeError, ValidationError):
+            raise InputError(
+                f"{path} does not say its scheme and input in its metadata: it is not of python -m stages.export."
+            ) from None
+
+    def run(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks (n, K, 2) input px and confidences (n, K) of input windows (n, S, S, 3) float32 RGB in 0 … 255."""
+        return tuple(self.session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(crops)}))
+
+    def predict(
+        self, faces: Batches, *, batch: int, rounded: bool = False, progress: Callable[[list], Iterable] = iter
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points (N, K, 2) float64 in crop px and scores (N, K), as `stages.model.predict.predict` from equal windows.
+
+        rounded: the windows are rounded to whole grey levels first.
+        """
+        points, scores = [], []
+        for start in progress(list(range(0, len(faces), batch))):
+            windows, crops = input_windows(faces, slice(start, start + batch))
+            found, confidences = self.run(np.rint(crops) if rounded else crops)
+            points.append(augment.from_input(windows, torch.from_numpy(found).double()).numpy())
+            scores.append(confidences.astype(float))
+        return faces.from_pooled(np.concatenate(points)), np.concatenate(scores)
+
+
+def input_windows(faces: Batches, part: slice) -> tuple[torch.Tensor, np.ndarray]:
+    """Input px → px of `faces.images` (n, 2, 3), and the windows (n, S, S, 3) float32 RGB in 0 … 255 of some faces."""
+    pixels = faces.pixels(part, CPU)
+    windows = faces.windows(len(pixels))
+    return windows, augment.warp(pixels, windows, faces.size).permute(0, 2, 3, 1).numpy()

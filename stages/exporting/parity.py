@@ -1,0 +1,131 @@
+"""An exported file beside the model in PyTorch, on the same windows of real faces: points, NME and time."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.data.crops import Crops
+from stages.data.geometry import apply
+from stages.data.nme import face_errors, normalisers
+from stages.exporting.onnx_file import OnnxFile, input_windows
+from stages.model import heatmap
+from stages.model.hrnet import HRNet, fuse_for_inference
+from stages.model.predict import Batches, predict
+from stages.system.errors import InputError
+from stages.system.processes import cores
+
+LIMIT = 0.01  # px of the input window
+BATCH, SIZES = 8, (1, 8)  # faces
+REPEATS = 7
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two predictions of N faces are apart, in px of the input window, and the NME of both in percent.
+
+    largest_px, mean_px: over all faces and landmarks. landmark: that of the largest. landmarks_px: (K,) the largest of
+    each. confidence: the largest difference. rounded_px, nme_rounded: the file's on windows rounded to uint8: the mean
+    difference from those that are not, and the NME.
+    """
+
+    faces: int
+    largest_px: float
+    mean_px: float
+    landmark: int
+    landmarks_px: list[float]
+    confidence: float
+    nme_pytorch: float
+    nme_onnx: float
+    rounded_px: float
+    nme_rounded: float
+
+
+def compare(
+    model: HRNet,
+    file: OnnxFile,
+    crops: Crops,
+    flip_order: np.ndarray | None,
+    progress: Callable[[list], Iterable] = iter,
+) -> Parity:
+    """Both on all faces of a split. Raises `InputError` where these have other landmarks or there are none."""
+    if not len(crops) or crops.faces.landmarks.shape[1] != model.landmarks:
+        raise InputError(
+            f"the crops are {len(crops)} faces of {crops.faces.landmarks.shape[1]} landmarks, and the model has "
+            f"{model.landmarks}: give those of its dataset with --crops."
+        )
+    faces = Batches(crops.images, crops.context, file.input)
+    expected, peaks = predict(model, faces, batch=BATCH, flip_order=flip_order, progress=progress)
+    points, scores = file.predict(faces, batch=BATCH, progress=progress)
+    rounded, _ = file.predict(faces, batch=BATCH, rounded=True, progress=progress)
+
+    scale = file.input.size / (file.input.box / crops.context * crops.size)  # crop px → input px
+    apart = np.hypot(*np.moveaxis(points - expected, -1, 0)) * scale
+    side = normalisers(crops.faces.landmarks, crops.faces.side, file.scheme.normalisers())[file.scheme.normaliser]
+
+    def nme(predicted: np.ndarray) -> float:
+        return 100 * float(np.nanmean(face_errors(apply(crops.to_image, predicted), crops.faces.landmarks, side)))
+
+    return Parity(
+        faces=len(crops), largest_px=float(apart.max()), mean_px=float(apart.mean()),
+        landmark=int(apart.max(0).argmax()), landmarks_px=apart.max(0).tolist(),
+        confidence=float(np.abs(scores - peaks).max()), nme_pytorch=nme(expected), nme_onnx=nme(points),
+        rounded_px=float(np.hypot(*np.moveaxis(rounded - points, -1, 0)).mean() * scale), nme_rounded=nme(rounded),
+    )  # fmt: skip
+
+
+def require(parity: Parity, limit: float = LIMIT) -> None:
+    """Raise `InputError` where a point is further away than `limit` px, or is no number."""
+    if not parity.largest_px <= limit:
+        above = sum(not value <= limit for value in parity.landmarks_px)
+        raise InputError(
+            f"ONNX Runtime and PyTorch differ by up to {parity.largest_px:.3g} px of the input window (landmark "
+            f"{parity.landmark}; {above} landmarks above {limit:g} px), so nothing was written. A heat map with two "
+            "equal peaks can do that; otherwise try other versions of onnxruntime and onnxscript."
+        )
+
+
+def milliseconds(model: HRNet, path: Path, crops: Crops, flip_order: np.ndarray | None) -> list[dict]:
+    """A row for each number of threads (one, all cores) and batch size: ms a face of PyTorch and of ONNX Runtime.
+
+    From input windows to landmarks; the least of several passes, by turns, since other programs only ever add time.
+    """
+    network = fuse_for_inference(model)
+    mirrored = None if flip_order is None else torch.as_tensor(flip_order)
+    before, rows = torch.get_num_threads(), []
+    try:
+        for threads in sorted({1, cores()}):
+            torch.set_num_threads(threads)
+            file = OnnxFile(path, threads)
+            faces = Batches(crops.images, crops.context, file.input)
+            for batch in SIZES:
+                _, windows = input_windows(faces, slice(0, batch))
+                windows = np.ascontiguousarray(np.resize(windows, (batch, *windows.shape[1:])))
+
+                @torch.inference_mode()
+                def pytorch(windows=windows, faces=faces):
+                    images = faces.normalise(torch.from_numpy(windows).permute(0, 3, 1, 2))
+                    maps = network(images)
+                    if mirrored is not None:
+                        maps = (maps + heatmap.flip_maps(network(images.flip(-1)), mirrored)) / 2
+                    return heatmap.decode(maps)
+
+                works = {"pytorch": pytorch, "onnx": lambda file=file, windows=windows: file.run(windows)}
+                least = dict.fromkeys(works, float("inf"))
+                for _ in range(REPEATS):
+                    for name, work in works.items():
+                        start = time.perf_counter()
+                        work()
+                        least[name] = min(least[name], 1000 * (time.perf_counter() - start) / batch)
+                rows.append({"threads": threads, "batch": batch} | least)
+    finally:
+        torch.set_num_threads(before)
+    return rows
+
+
+def record(parity: Parity) -> dict:
+    """What is kept of it."""
+    return {name: value for name, value in asdict(parity).items() if name != "landmarks_px"}
