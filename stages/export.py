@@ -111,12 +111,19 @@ def main(folder: Path, out: Path, crops: Path | None, flip_test: bool) -> None:
 
 def told(compared: parity.Parity) -> str:
     """What was compared, for the terminal."""
+    flat = ""
+    if compared.flat:
+        of = len(compared.landmarks_px) * compared.faces
+        flat = (
+            f"\nwarning: {compared.flat} of {of} landmarks have a confidence below {parity.PEAK}, so no peak, and were "
+            f"left out of this (there up to {compared.flat_px:.2g} px): the model is hardly trained"
+        )
     return (
         f"on {compared.faces} test faces PyTorch and ONNX Runtime differ by {compared.largest_px:.2g} px at most "
         f"(landmark {compared.landmark}) and {compared.mean_px:.2g} px in the mean, in px of the input window; "
         f"confidences by {compared.confidence:.1g} at most\n"
         f"NME {compared.nme_pytorch:.4f} % (PyTorch), {compared.nme_onnx:.4f} % (ONNX Runtime); with windows rounded "
-        f"to uint8 {compared.nme_rounded:.4f} %, the points {compared.rounded_px:.2g} px away in the mean"
+        f"to uint8 {compared.nme_rounded:.4f} %, the points {compared.rounded_px:.2g} px away in the mean{flat}"
     )
 
 

@@ -85,6 +85,21 @@ def test_it_takes_the_place_of_the_folder(exported, tmp_path):
     np.testing.assert_allclose(*points, atol=0.01)
 
 
+@pytest.fixture(autouse=True)
+def any_peak(monkeypatch):
+    """Random weights give no peaks worth the name: all landmarks are compared."""
+    monkeypatch.setattr(parity, "PEAK", -np.inf)
+
+
+def test_landmarks_without_a_peak_are_left_out_and_counted(exported, monkeypatch):
+    file, crops = OnnxFile(exported / "three.onnx"), read_crops(exported / "crops", "test")
+    model, _ = checkpoint.load(exported / "models/three")
+    monkeypatch.setattr(parity, "PEAK", np.inf)
+    compared = parity.compare(model, file, crops, np.array([1, 0, 2]))
+    assert (compared.flat, compared.largest_px) == (3 * len(crops), 0)
+    assert f"{compared.flat} of {compared.flat} landmarks have a confidence below" in export.told(compared)
+
+
 def test_a_difference_above_the_limit_leaves_no_file(exported, tmp_path, monkeypatch):
     exact = OnnxFile.run
 

@@ -19,6 +19,9 @@ from stages.system.errors import InputError
 from stages.system.processes import cores
 
 LIMIT = 0.01  # px of the input window
+PEAK = (
+    0.1  # of a confidence, a Gaussian's own being 1: below it a heat map has no position that the last bits leave alone
+)
 BATCH, SIZES = 8, (1, 8)  # faces
 REPEATS = 7
 
@@ -27,9 +30,10 @@ REPEATS = 7
 class Parity:
     """How far two predictions of N faces are apart, in px of the input window, and the NME of both in percent.
 
-    largest_px, mean_px: over all faces and landmarks. landmark: that of the largest. landmarks_px: (K,) the largest of
-    each. confidence: the largest difference. rounded_px, nme_rounded: the file's on windows rounded to uint8: the mean
-    difference from those that are not, and the NME.
+    largest_px, mean_px: over the landmarks of all faces that have a peak of at least PEAK; flat, flat_px: how many have
+    none, and the largest of these. landmark: that of the largest. landmarks_px: (K,) the largest of each. confidence:
+    the largest difference. rounded_px, nme_rounded: the file's on windows rounded to uint8: the mean difference from
+    those that are not, and the NME.
     """
 
     faces: int
@@ -37,6 +41,8 @@ class Parity:
     mean_px: float
     landmark: int
     landmarks_px: list[float]
+    flat: int
+    flat_px: float
     confidence: float
     nme_pytorch: float
     nme_onnx: float
@@ -64,14 +70,17 @@ def compare(
 
     scale = file.input.size / (file.input.box / crops.context * crops.size)  # crop px → input px
     apart = np.hypot(*np.moveaxis(points - expected, -1, 0)) * scale
+    flat = peaks < PEAK
+    peaked = np.where(flat, 0, apart)
     side = normalisers(crops.faces.landmarks, crops.faces.side, file.scheme.normalisers())[file.scheme.normaliser]
 
     def nme(predicted: np.ndarray) -> float:
         return 100 * float(np.nanmean(face_errors(apply(crops.to_image, predicted), crops.faces.landmarks, side)))
 
     return Parity(
-        faces=len(crops), largest_px=float(apart.max()), mean_px=float(apart.mean()),
-        landmark=int(apart.max(0).argmax()), landmarks_px=apart.max(0).tolist(),
+        faces=len(crops), largest_px=float(peaked.max()), mean_px=float(peaked.sum() / max(1, (~flat).sum())),
+        landmark=int(peaked.max(0).argmax()), landmarks_px=peaked.max(0).tolist(), flat=int(flat.sum()),
+        flat_px=float(np.where(flat, apart, 0).max()),
         confidence=float(np.abs(scores - peaks).max()), nme_pytorch=nme(expected), nme_onnx=nme(points),
         rounded_px=float(np.hypot(*np.moveaxis(rounded - points, -1, 0)).mean() * scale), nme_rounded=nme(rounded),
     )  # fmt: skip
