@@ -14,6 +14,7 @@ repro: git .venv/installed ## install, then reproduce every figure: `dvc repro`
 	dvc repro
 	@python -m stages.log_restored
 	@echo "The report:       $(CURDIR)/reports/results.md"
+	@echo "The test faces:   $(CURDIR)/data/explorer/<dataset>/index.html"
 	@echo "The experiments:  make runs"
 	@echo "The MLflow page:  make ui"
 

@@ -11,7 +11,7 @@ from stages.config.pipeline import read_pipeline
 from stages.config.resolved import HEADER, resolved
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("resolve", "obtain", "fetch", "preprocess", "detect", "train", "predict", "evaluate", "report")
+STAGES = ("resolve", "obtain", "fetch", "preprocess", "detect", "train", "predict", "evaluate", "report", "explore")
 SAME_SCRIPT = {
     "predict_cross": "predict", "submit_file": "submit", "submit_method": "submit", "evaluate_cross": "evaluate",
     "evaluate_submission": "evaluate",
@@ -35,6 +35,7 @@ ALLOWED = {
     "metrics": {"data", "predictions", "system.errors", "system.files"},
     "reporting": {"data", "metrics", "predictions", "system.errors", "system.files"},
     "importing": {"config", "data", "sources", "system.errors", "system.files", "system.processes"},
+    "exploring": {"data", "metrics", "predictions", "reporting", "system.errors", "system.files"},
     "submissions": {"data", "metrics", "predictions", "reporting", "sources", "system.errors"},
     "exporting": {"data", "model", "system.errors", "system.processes"},
     "landmarking": {"data", "exporting", "inference", "model", "sources", "system.errors", "system.files"},

@@ -168,7 +168,7 @@ def made(tmp_path_factory) -> Project:
     assert "was out of date when DVC read it, and now it is not: run the same command again" in project.run(
         "dvc", "repro", fails=True
     )
-    assert repro(project) >= of("toy-base", "toy-lr.2-s1", "toy-lr.2-s2") | {"report"}
+    assert repro(project) >= of("toy-base", "toy-lr.2-s1", "toy-lr.2-s2") | {"report", "explore@toy"}
     return project
 
 
@@ -191,10 +191,11 @@ def test_variants_and_seeds_differ_in_what_is_set(made):
 def test_what_is_set_for_evaluation_trains_nothing_and_another_variant_runs_nothing(copied):
     copied.change("params/pipeline.yaml", "set: {train.lr: 0.02}", "set: {train.lr: 0.02, evaluate.batch: 4}")
     copied.stage("check")
-    assert repro(copied) == of("toy-lr.2-s1", "toy-lr.2-s2", stages=("predict", "evaluate")) | {"resolve", "report"}
+    again = of("toy-lr.2-s1", "toy-lr.2-s2", stages=("predict", "evaluate"))
+    assert repro(copied) == again | {"resolve", "report", "explore@toy"}
     copied.change("params/pipeline.yaml", "seeds: [1, 2]", "seeds: [1, 2, 3]")
     copied.stage("check")
-    assert repro(copied) == of("toy-lr.2-s3") | {"resolve", "report"}
+    assert repro(copied) == of("toy-lr.2-s3") | {"resolve", "report", "explore@toy"}
 
 
 def test_a_value_for_a_recipe_that_no_experiment_uses_is_said(copied):

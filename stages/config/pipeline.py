@@ -16,7 +16,8 @@ from stages.config.section import Name, Section, Seed
 from stages.system.errors import refuse
 
 PARAMS, RESULTS = Path("params"), Path("reports/experiments")
-MADE = [PurePath("data", name) for name in ("schemes", "raw", "crops", "training", "predictions", "galleries")]
+FOLDERS = ("schemes", "raw", "crops", "training", "predictions", "galleries", "explorer")
+MADE = [PurePath("data", name) for name in FOLDERS]
 
 
 class ListedDataset(Section):

@@ -31,6 +31,7 @@ def resolved(pipeline: Pipeline) -> dict[str, Any]:
     def changes(experiment: PlannedExperiment, sections: list[str]) -> dict[str, Any]:
         return {key: value for key, value in experiment.changes.items() if key.partition(".")[0] in sections}
 
+    measured = (pipeline.experiments, pipeline.cross_dataset, pipeline.submissions)
     return {
         "baselines": pipeline.baselines,
         "datasets": {
@@ -55,6 +56,8 @@ def resolved(pipeline: Pipeline) -> dict[str, Any]:
             for name, cross in pipeline.cross_dataset.items()
         },
         **submissions(pipeline),
+        # the datasets whose test faces have predictions
+        "explored": list(dict.fromkeys(entry.dataset for listed in measured for entry in listed.values())),
         "set": {
             dotless(name): {"training": changes(experiment, TRAINING), "evaluate": changes(experiment, ["evaluate"])}
             for name, experiment in pipeline.experiments.items()

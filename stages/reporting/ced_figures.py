@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,6 +14,7 @@ from stages.reporting.leaderboard import Leaderboard
 from stages.reporting.tables import mean_error, normaliser_name, thresholds
 
 COLOURED = 8
+Key = TypeVar("Key")
 
 
 def curve(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
@@ -42,12 +44,17 @@ def _looks(entries: Sequence[Entry]) -> dict[str, str]:
     return {name: name if list(looks.values()).count(look) > 1 else look for name, look in looks.items()}
 
 
-def ced_figures(boards: Mapping[str, Leaderboard]) -> dict[str, Callable[[], Figure]]:
-    """What draws the figure of each board, by the same keys; a recipe has one style in all of them."""
-    looks = {(key, name): look for key, board in boards.items() for name, look in _looks(coloured(board)).items()}
+def section_styles(sections: Mapping[Key, Sequence[Entry]]) -> dict[Key, dict[str, tuple[str, str]]]:
+    """The (colour, dash) of each row of each section by its name; a recipe has one style in all of them."""
+    looks = {(key, name): look for key, entries in sections.items() for name, look in _looks(entries).items()}
     styles = experiment_styles(looks)
-    own = {key: {name: style for (of, name), style in styles.items() if of == key} for key in boards}
-    return {key: partial(_draw, board, own[key]) for key, board in boards.items()}
+    return {key: {name: style for (section, name), style in styles.items() if section == key} for key in sections}
+
+
+def ced_figures(boards: Mapping[str, Leaderboard]) -> dict[str, Callable[[], Figure]]:
+    """What draws the figure of each board, by the same keys."""
+    styles = section_styles({key: coloured(board) for key, board in boards.items()})
+    return {key: partial(_draw, board, styles[key]) for key, board in boards.items()}
 
 
 def _draw(board: Leaderboard, styles: Mapping[str, tuple[str, str]]) -> Figure:
