@@ -99,7 +99,9 @@ def score(predictions: np.ndarray, truth: np.ndarray, normaliser: np.ndarray) ->
     """
     predictions, truth, normaliser = (np.asarray(a, float) for a in (predictions, truth, normaliser))
     if not len(predictions) or predictions.shape[1:] != truth.shape or truth.shape[:1] != normaliser.shape:
-        raise ValueError(f"predictions {predictions.shape}, truth {truth.shape} and normaliser {normaliser.shape} differ")
+        raise ValueError(
+            f"predictions {predictions.shape}, truth {truth.shape} and normaliser {normaliser.shape} differ"
+        )
     turn = upright(truth)
     residual = np.einsum("nij,mnkj->mnki", turn, 100 * (predictions - truth) / normaliser[:, None, None])
     known = np.isfinite(residual).all(-1)
