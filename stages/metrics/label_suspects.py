@@ -5,22 +5,24 @@ Symbols: N faces, K landmarks, M methods. Residuals are predicted − annotated 
 Score. A method's own bias, its median residual on a landmark of upright faces, is removed. Each landmark has its usual
 residuals, far longer along the jaw than across it: a robust 2×2 covariance Σ. Where the methods are at odds about the
 landmarks around (hair, shadow, profile), larger residuals are usual too: the difficulty h is the mean square of their
-disagreement about the nearest landmarks, this one left out, relative to what is usual there. With the consensus r of the
-methods, weighted by their usual precision, and their spread s here (twice the weighted RMS distance from it; of two
-methods alike, the distance between them), score² = rᵀ (h Σ + s² I)⁻¹ r, scaled so that its median is a Gaussian's. A
-label that one of two methods agrees with is no suspect, however far the other is.
+disagreement about the nearest landmarks, this one left out, relative to what is usual there. The consensus r of the
+methods, weighted by their usual precision, is uncertain by their weighted RMS distance from it here, and by how far
+predictions move from slightly other face boxes, more than they usually do for this landmark: behind sunglasses or hair
+methods may agree on a guess. With the sum u² of both squares, score² = rᵀ (h Σ + u² I)⁻¹ r; hΣ is scaled so that without
+u the median is a Gaussian's. A label that one of two methods agrees with is no suspect, however far the other is.
 
-Threshold. The expected share of false alarms comes from an empirical null (Efron 2004, JASA 99): the errors that methods
-share, relative to Σ and h, are taken to have the tail of those that they do not share. The latter can be seen: in the
-disagreement of the two most precise methods, standardised in the same way. The tail is that of a bivariate Student t,
-P(score² > x) = (1 + x / (ν c))^(−ν/2). N·K times it, over the number of labels above a score, is the expected share.
+Threshold. The expected share of false alarms comes from an empirical null (Efron 2004, JASA 99): the errors that
+methods share, relative to Σ and h, are taken to have the tail of those that they do not share. The latter can be seen:
+in the disagreement of the two most precise methods, standardised in the same way. The tail is that of a bivariate
+Student t, P(score² > x) = (1 + x / (ν c))^(−ν/2). N·K times it, over the number of labels above a score, is the
+expected share: an upper one, since u lowers the scores of right labels below those that the tail is of.
 
 What holds: where right labels are scattered so about the consensus, the share measured with labels moved on purpose is
-the share stated (stages/metrics/moved_labels.py). What does not: methods that learned from the same annotators, or that
-see the same shadow, may err alike where they never disagree. Predictions and annotation alone cannot tell that from a
-wrong label: a person has to look. With one method nothing is known of agreement: h is then the face's median residual,
-and the tail that of the residuals between their median and their 97.5th percentile, which counts wrong labels as usual,
-so that more of the suspects are wrong labels than is stated.
+at most the share stated (stages/metrics/moved_labels.py). What does not: methods that learned from the same annotators,
+or that see the same shadow, may err alike where they never disagree. Predictions and annotation alone cannot tell that
+from a wrong label: a person has to look. With one method nothing is known of agreement: h is then the face's median
+residual, and the tail that of the residuals between their median and their 97.5th percentile, which counts wrong labels
+as usual, so that more of the suspects are wrong labels than is stated.
 """
 
 from dataclasses import dataclass
@@ -91,11 +93,13 @@ class Scores:
         return self.false_share <= false_alarms  # False for NaN
 
 
-def score(predictions: np.ndarray, truth: np.ndarray, normaliser: np.ndarray) -> Scores:
+def score(
+    predictions: np.ndarray, truth: np.ndarray, normaliser: np.ndarray, instability: np.ndarray | None = None
+) -> Scores:
     """Score every label that two methods predict, or one where there is one method.
 
-    predictions: (M, N, K, 2), truth: (N, K, 2), normaliser: (N,), all in px and NaN where missing. Raises ValueError
-    where the shapes differ, and for fewer than 100 labels with a score.
+    predictions: (M, N, K, 2), truth: (N, K, 2), normaliser: (N,), instability: (N, K), all in px and NaN where missing.
+    Raises ValueError where the shapes differ, and for fewer than 100 labels with a score.
     """
     predictions, truth, normaliser = (np.asarray(a, float) for a in (predictions, truth, normaliser))
     if not len(predictions) or predictions.shape[1:] != truth.shape or truth.shape[:1] != normaliser.shape:
@@ -130,7 +134,11 @@ def score(predictions: np.ndarray, truth: np.ndarray, normaliser: np.ndarray) ->
         null = None
     covariance = np.nan_to_num(hard, nan=1)[..., None, None] * shape
     covariance = covariance * np.nanmedian(_mahalanobis(consensus, covariance)) / GAUSSIAN
-    covariance = covariance + (np.nan_to_num(spread) / 2)[..., None, None] ** 2 * np.eye(2)
+    doubt = np.nan_to_num(spread / 2) ** 2
+    if instability is not None:
+        moves = (100 * instability / normaliser[:, None]) ** 2
+        doubt = doubt + np.nan_to_num(np.maximum(moves - _median(moves, 0), 0))
+    covariance = covariance + doubt[..., None, None] * np.eye(2)
     values = np.sqrt(_mahalanobis(consensus, covariance))
     return Scores(
         np.einsum("nji,nkj->nki", turn, consensus), np.where(known.any(0), spread, np.nan), values,

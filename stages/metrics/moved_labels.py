@@ -25,8 +25,8 @@ class Found:
 
 
 def simulate(
-    scores: Scores, predictions: np.ndarray, truth: np.ndarray, normaliser: np.ndarray, *,
-    by: float, share: float, false_alarms: float, seed: int,
+    scores: Scores, predictions: np.ndarray, truth: np.ndarray, normaliser: np.ndarray,
+    instability: np.ndarray | None = None, *, by: float, share: float, false_alarms: float, seed: int,
 ) -> Found:  # fmt: skip
     """Replace all labels by right ones, move a `share` of them `by` percent of the normaliser in random directions, and
     look for them at the expected share of `false_alarms`.
@@ -39,7 +39,8 @@ def simulate(
     for _ in range(REPEATS):
         rows = np.sort(rng.permutation(len(truth))[:FACES])
         labels, moved = moved_labels(*right_labels(scores, truth, normaliser, rows, rng), by, share, rng)
-        suspects = score(predictions[:, rows], labels, normaliser[rows]).suspects(false_alarms)
+        unstable = None if instability is None else instability[rows]
+        suspects = score(predictions[:, rows], labels, normaliser[rows], unstable).suspects(false_alarms)
         moved_total += moved.sum()
         found += (suspects & moved).sum()
         false += (suspects & ~moved).sum()

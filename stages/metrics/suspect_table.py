@@ -11,6 +11,7 @@ import pandas as pd
 from stages.data.nme import face_errors
 from stages.metrics.intervals import mean_interval
 from stages.metrics.label_suspects import Scores
+from stages.predictions.table import Predictions
 
 SEED = 1
 TOGETHER = np.cos(np.deg2rad(60))  # of the angle between the residuals of neighbours that were moved together
@@ -72,6 +73,14 @@ def suspect_table(
             "consensus_y": consensus[:, 1],
         }
     )
+
+
+def instability(predictions: Predictions) -> np.ndarray:
+    """(N, K) px: the RMS distance of the predictions from shifted and scaled face boxes; NaN where there are none."""
+    moved = [p for name, p in predictions.perturbed.items() if name.startswith(("shift_", "scale_"))]
+    if not moved:
+        return np.full(predictions.points.shape[:2], np.nan)
+    return np.sqrt(((np.stack(moved) - predictions.points) ** 2).sum(-1).mean(0))
 
 
 def sensitivity(

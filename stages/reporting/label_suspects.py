@@ -13,7 +13,7 @@ from stages.data.crops import Crops, windows
 from stages.data.geometry import apply, invert
 from stages.metrics.moved_labels import Found
 from stages.reporting.gallery import PLAIN, PLAIN_CONTEXT, TRUTH, encode
-from stages.reporting.tables import error, markdown_table, normaliser_name, share
+from stages.reporting.tables import NOTHING, difference, error, markdown_table, normaliser_name, share
 
 COLOURS = ("#FF00A0", "#00D0FF", "#A0FF00", "#FF9000", "#B080FF")  # of the methods
 RING = "#FFFF00"
@@ -92,48 +92,65 @@ def _limit(axes: Axes, points: np.ndarray, side: int) -> None:
 
 def page(
     dataset: str, title: str, normaliser: str, table: pd.DataFrame, labels: int, false_alarms: float,
-    kinds: Mapping[str, str], found: Sequence[Found], nmes: Mapping[str, Sequence], pictures: Sequence[str], gallery: Path,
+    kinds: Mapping[str, str], found: Sequence[Found], nmes: Mapping[str, Sequence], pictures: Sequence[str],
+    gallery: Path,
 ) -> str:  # fmt: skip
     """kinds: the method that votes, by kind. nmes: by method the NME of all labels and without the suspects, each with
     its interval. pictures: those beside the page; gallery: where all are."""
     name = normaliser_name(normaliser)
     voters = ", ".join(f"{method} ({kind})" for kind, method in kinds.items())
-    limit = f"{table['score'].min():.2f}" if len(table) else "none reaches it"
-    one = " With one method the tail is that of all residuals, wrong labels included." if len(kinds) < 2 else ""
-    text = f"""# Doubtful labels of {title}
+    limit = f" (score ≥ {table['score'].min():.2f})" if len(table) else ""
+    agree = (
+        f"{voters} agree with each other and not with the annotation. At most {share(false_alarms)} of them are expected "
+        f"to be false alarms{limit}: right labels as far from the consensus of the methods as these are from each other "
+        "where their errors are their own. Methods that learned from the same annotators can err alike, so look"
+        if len(kinds) > 1
+        else f"{voters}, trained without these faces, is unusually far from the annotation. At most "
+        f"{share(false_alarms)} of them are expected to be false alarms{limit}, by the tail of all residuals, in which "
+        "wrong labels are too. It does not tell whether the annotation or the method is wrong, so look"
+    )
+    parts = [
+        f"# Doubtful labels of {title}",
+        f"{len(table)} of {labels} annotated landmarks, on {table['face_id'].nunique()} faces, are doubtful: {agree} "
+        "before correcting.",
+        f"The list is [{dataset}.csv]({dataset}.csv), distance and spread of the methods in percent of {name}. Pictures "
+        f"are in `{gallery}`.",
+        *(f"![suspects]({picture})" for picture in pictures),
+        "## The first suspects",
+        "Expected false: of the list down to this row. Group: neighbours that were moved together.",
+        _first_rows(table) if len(table) else "None.",
+        "## How many wrong labels are found",
+        f"Measured with {found[0].moved} labels moved on purpose, in random directions, among labels that are right by "
+        "construction, with the same threshold.",
+        markdown_table(
+            (f"moved by, % of {name}", "found", "suspects that were not moved"),
+            [
+                (f"{f.by:g}", share(f.recall), NOTHING if np.isnan(f.false_alarms) else share(f.false_alarms))
+                for f in found
+            ],
+        ),
+        "## NME without the suspects",
+        "A sensitivity figure, not a result: labels are left out where methods disagree with them, so it is lower for "
+        "any method.",
+        markdown_table(
+            ("method", "NME [95 %]", "without suspects", "difference"),
+            [
+                (method, error(*nme), error(*without), difference(without[0] - nme[0]))
+                for method, (nme, without) in nmes.items()
+            ],
+        ),
+    ]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
-{len(table)} of {labels} annotated landmarks, on {table["face_id"].nunique()} faces, are doubtful: {voters} agree with each
-other and not with the annotation. At most {share(false_alarms)} of them are expected to be false alarms (score ≥ {limit}): right
-labels as far from the methods' consensus as the methods, where their errors are not shared, are from each other.{one}
-Methods that learned from the same annotators can err together; a list of suspects is for looking, not for correcting.
 
-The list is [{dataset}.csv]({dataset}.csv), distances and spread in percent of {name}; pictures are in `{gallery}`.
-
-"""
-    text += "".join(f"![suspects]({picture})\n\n" for picture in pictures)
+def _first_rows(table: pd.DataFrame) -> str:
     header = ("", "face", "landmark", "distance, px", "%", "spread, %", "score", "expected false", "group")
     rows = [
         (
-            i + 1, row.face_id, f"{row.landmark} {row.part}".strip(), f"{row.distance_px:.1f}", f"{row.distance_percent:.1f}",
-            f"{row.spread_percent:.1f}", f"{row.score:.2f}", share(row.expected_false_share, 1), row.group,
+            place, row.face_id, f"{row.landmark} {row.part}".strip(), f"{row.distance_px:.1f}",
+            f"{row.distance_percent:.1f}", f"{row.spread_percent:.1f}", f"{row.score:.2f}",
+            share(row.expected_false_share, 1), row.group,
         )
-        for i, row in enumerate(table.head(SHOWN).itertuples())
+        for place, row in enumerate(table.head(SHOWN).itertuples(), 1)
     ]  # fmt: skip
-    if rows:
-        text += f"## The first {len(rows)}\n\nExpected false: of the list down to this row.\n\n{markdown_table(header, rows, 3)}\n"
-    text += f"## How many wrong labels are found\n\nMeasured with {found[0].moved} labels moved on purpose in random directions, among labels "
-    text += "that are right by construction, at the same threshold.\n\n"
-    header = (f"moved by, % of {name}", "found", "suspects that were not moved")
-    rows = [(f"{f.by:g}", share(f.recall), "–" if np.isnan(f.false_alarms) else share(f.false_alarms)) for f in found]
-    text += markdown_table(header, rows, 0)
-    text += """
-## NME without the suspects
-
-A sensitivity figure, not a result: labels are left out where methods disagree with them, so it is lower for any method.
-
-"""
-    rows = [
-        (method, error(*nme), error(*without), f"{without[0] - nme[0]:+.2f}") for method, (nme, without) in nmes.items()
-    ]
-    text += markdown_table(("method", "NME", "without suspects", "difference"), rows)
-    return text
+    return markdown_table(header, rows, 3)
