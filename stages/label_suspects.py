@@ -243,7 +243,7 @@ if __name__ == "__main__":
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="experiments and submissions; else all there are")
     parser.add_argument("--unlike", action="store_true", help="each of --methods is a kind of its own")
     parser.add_argument(
-        "--false-alarms", type=float, default=0.2, metavar="SHARE", help="expected in the list, at most (default: 0.2)"
+        "--false-alarms", type=float, default=0.1, metavar="SHARE", help="expected in the list, at most (default: 0.1)"
     )
     parser.add_argument("--cross-fit", metavar="EXPERIMENT", help="examine the labels of its training faces instead")
     parser.add_argument("--folds", type=int, default=5, help="of --cross-fit (default: 5)")

@@ -37,7 +37,8 @@ GAUSSIAN = 2 * np.log(2)  # the median of χ² with two degrees of freedom
 NEAREST = 8  # landmarks that tell a landmark's difficulty …
 USUAL = 4  # … and so many more of the usual one, since eight are few …
 MOST = 8  # … each counting up to so many times the usual square
-BULK = (0.5, 0.975)  # the quantiles between which residuals are fitted where there is one method
+TAIL = (0.9, 1)  # the quantiles of disagreements between which their tail is fitted …
+BULK = (0.5, 0.975)  # … and those of residuals where there is one method
 FEWEST = 100  # scores, from which a tail can be fitted
 
 
@@ -119,31 +120,41 @@ def score(
     consensus -= _median(consensus, 0)
     spread = 2 * np.sqrt(_sum(weight * ((residual - consensus) ** 2).sum(-1)))
     shape = covariances(consensus)
+    unstable = np.zeros(truth.shape[:2])
+    if instability is not None:
+        moves = (100 * instability / normaliser[:, None]) ** 2
+        unstable = np.nan_to_num(np.maximum(moves - _median(moves, 0), 0))
     if len(predictions) > 1:
         one, other = np.argsort(np.nanmean(squares, 1))[:2]
         apart = residual[one] - residual[other]
         apart -= _median(apart, 0)
-        disagreement = _mahalanobis(apart, covariances(apart)[None])
-        hard = difficulty(disagreement, nearest(truth, turn))
-        unshared = disagreement / hard
-        null = fit_null(np.sqrt(unshared * GAUSSIAN / np.nanmedian(unshared)), (0, 1))
+        own = covariances(apart)
+        hard = difficulty(_mahalanobis(apart, own[None]), nearest(truth, turn))
+        to_shared = np.linalg.cholesky(shape) @ np.linalg.inv(np.linalg.cholesky(own))
+        unshared, _ = standardise(np.einsum("kij,nkj->nki", to_shared, apart), shape, hard, unstable)
+        null = fit_null(unshared, TAIL)
     else:
         spread = np.zeros_like(spread)
         usual = _mahalanobis(consensus, shape[None])
-        hard = np.maximum(_median(usual, 1) / np.nanmedian(usual), 1)[:, None]
-        null = None
-    covariance = np.nan_to_num(hard, nan=1)[..., None, None] * shape
-    covariance = covariance * np.nanmedian(_mahalanobis(consensus, covariance)) / GAUSSIAN
-    doubt = np.nan_to_num(spread / 2) ** 2
-    if instability is not None:
-        moves = (100 * instability / normaliser[:, None]) ** 2
-        doubt = doubt + np.nan_to_num(np.maximum(moves - _median(moves, 0), 0))
-    covariance = covariance + doubt[..., None, None] * np.eye(2)
-    values = np.sqrt(_mahalanobis(consensus, covariance))
+        hard, null = np.maximum(_median(usual, 1) / np.nanmedian(usual), 1)[:, None], None
+    values, covariance = standardise(consensus, shape, hard, unstable + np.nan_to_num(spread / 2) ** 2)
     return Scores(
         np.einsum("nji,nkj->nki", turn, consensus), np.where(known.any(0), spread, np.nan), values,
         np.einsum("nia,nkij,njb->nkab", turn, covariance, turn), null or fit_null(values, BULK),
     )  # fmt: skip
+
+
+def standardise(
+    residual: np.ndarray, shape: np.ndarray, hard: np.ndarray, doubt: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K) the lengths of residuals (N, K, 2) by the covariances (N, K, 2, 2) hΣ + u²I, and these.
+
+    shape: Σ (K, 2, 2), scaled so that the median without u is a Gaussian's. hard: h, doubt: u² (N, K).
+    """
+    covariance = np.nan_to_num(hard, nan=1)[..., None, None] * shape
+    covariance = covariance * np.nanmedian(_mahalanobis(residual, covariance)) / GAUSSIAN
+    covariance = covariance + doubt[..., None, None] * np.eye(2)
+    return np.sqrt(_mahalanobis(residual, covariance)), covariance
 
 
 def _median(values: np.ndarray, axis: int) -> np.ndarray:
