@@ -43,7 +43,7 @@ from stages.predictions.table import Predictions, read_made, read_predictions
 from stages.reporting import label_suspects as reporting
 from stages.system import errors
 from stages.system.errors import InputError
-from stages.system.files import atomic, atomic_folder
+from stages.system.files import atomic, atomic_folder, require_space
 from stages.tracking import provenance
 
 PREDICTIONS, REPORTS, PICTURES = Path("data/predictions"), Path("reports/label-suspects"), Path("data/label-suspects")
@@ -142,9 +142,10 @@ def write(
         table.to_csv(temporary, index=False, float_format="%.4f")
     with atomic(REPORTS / f"{name}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
+    expected = f", at most {100 * false_alarms:g} % of them expected false alarms" if len(votes) > 1 else ""
     print(
-        f"{REPORTS / name}.csv: {len(table)} of {labels} labels are doubtful, at most {100 * false_alarms:g} % of them "
-        f"expected false alarms; by {', '.join(f'{voter} ({of})' for of, voter in votes.items())}\n"
+        f"{REPORTS / name}.csv: {len(table)} of {labels} labels are doubtful{expected}; by "
+        f"{', '.join(f'{voter} ({of})' for of, voter in votes.items())}\n"
         f"{REPORTS / name}.md: the page; {PICTURES / name}: {len(pictures)} sheets of pictures"
     )
 
@@ -187,7 +188,7 @@ def write_split(crops: Crops, rows: np.ndarray, folder: Path, split: str) -> Non
 
 
 def make_fold(experiment: Experiment, crops: Crops, held_out: np.ndarray, folder: Path) -> None:
-    """A project folder with other splits: `held_out` (N,) is test, the others stay train and val. The rest are links."""
+    """A project folder of links, but for its crops: `held_out` (N,) is test, the others stay train and val."""
     made = {
         ".": {"data", "models", "reports", ".training", ".git", ".dvc"},
         "data": {"crops", "training", "predictions"},
@@ -206,11 +207,20 @@ def make_fold(experiment: Experiment, crops: Crops, held_out: np.ndarray, folder
         write_split(crops, np.flatnonzero(rows), folder / experiment.crops, split)
 
 
+def train_and_predict(name: str, folder: Path) -> None:
+    """The stages of an experiment in a project folder, untracked. Raises `InputError` where one fails."""
+    for stage in ("train", "predict"):
+        command = [sys.executable, "-m", f"stages.{stage}", name]
+        if subprocess.run(command, cwd=folder, env=os.environ | {"LANDMARKS_TRACKING": "off"}).returncode:
+            raise InputError(f"python -m stages.{stage} {name} failed in {folder}, see above; then run this again.")
+
+
 def cross_fit(name: str, folds: int, false_alarms: float) -> None:
     experiment = load_experiment(name)
     work = Path(".training/cross-fit") / f"{name}-{folds}-{provenance.identify(experiment).of_training()[:16]}"
     parts = [read_crops(experiment.crops, split) for split in ("train", "val")]
     faces, to_image = concatenate([part.faces for part in parts]), np.concatenate([part.to_image for part in parts])
+    require_space(work, 2 * sum(part.images.nbytes for part in parts), "copies of the crops", cached=False)
     with atomic(work / "all.npy") as temporary:
         images = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(faces), *parts[0].images.shape[1:]))
         for part, start in zip(parts, (0, len(parts[0])), strict=True):
@@ -226,10 +236,7 @@ def cross_fit(name: str, folds: int, false_alarms: float) -> None:
         if not (folder / experiment.predictions).exists():
             print(f"{name}: fold {k + 1} of {folds}, {len(rows)} faces held out", flush=True)
             make_fold(experiment, crops, fold == k, folder)
-            for stage in ("train", "predict"):
-                command = [sys.executable, "-m", f"stages.{stage}", name]
-                if subprocess.run(command, cwd=folder, env=os.environ | {"LANDMARKS_TRACKING": "off"}).returncode:
-                    raise InputError(f"{' '.join(command[1:])} failed in {folder}, see above; then run this again.")
+            train_and_predict(name, folder)
             shutil.rmtree(folder / experiment.crops)
         predicted = method(read_predictions(folder / experiment.predictions, faces.where(rows)))
         found.points[rows], found.moves[rows] = predicted

@@ -6,23 +6,23 @@ Score. A method's own bias, its median residual on a landmark of upright faces, 
 residuals, far longer along the jaw than across it: a robust 2×2 covariance Σ. Where the methods are at odds about the
 landmarks around (hair, shadow, profile), larger residuals are usual too: the difficulty h is the mean square of their
 disagreement about the nearest landmarks, this one left out, relative to what is usual there. The consensus r of the
-methods, weighted by their usual precision, is uncertain by their weighted RMS distance from it here, and by how far
+methods, weighted by their usual precision, is uncertain by its standard error, from their scatter here, and by how far
 predictions move from slightly other face boxes, more than they usually do for this landmark: behind sunglasses or hair
-methods may agree on a guess. With the sum u² of both squares, score² = rᵀ (h Σ + u² I)⁻¹ r; hΣ is scaled so that without
-u the median is a Gaussian's. A label that one of two methods agrees with is no suspect, however far the other is.
+methods may agree on a guess. With the sum u² of both squares, score² = rᵀ (h Σ + u² I)⁻¹ r, where hΣ is scaled so that
+without u the median is a Gaussian's. A label that one of two methods agrees with has a score of 1 at most.
 
 Threshold. The expected share of false alarms comes from an empirical null (Efron 2004, JASA 99): the errors that
 methods share, relative to Σ and h, are taken to have the tail of those that they do not share. The latter can be seen:
 in the disagreement of the two most precise methods, standardised in the same way. The tail is that of a bivariate
 Student t, P(score² > x) = (1 + x / (ν c))^(−ν/2). N·K times it, over the number of labels above a score, is the
-expected share: an upper one, since u lowers the scores of right labels below those that the tail is of.
+expected share: an upper one, since the standard error of the consensus, which lowers the scores, is not in it.
 
 What holds: where right labels are scattered so about the consensus, the share measured with labels moved on purpose is
 at most the share stated (stages/metrics/moved_labels.py). What does not: methods that learned from the same annotators,
 or that see the same shadow, may err alike where they never disagree. Predictions and annotation alone cannot tell that
 from a wrong label: a person has to look. With one method nothing is known of agreement: h is then the face's median
-residual, and the tail that of the residuals between their median and their 97.5th percentile, which counts wrong labels
-as usual, so that more of the suspects are wrong labels than is stated.
+residual, and the tail that of the residuals between their median and their 97.5th percentile. It tells what is unusual
+for this method, and promises nothing about the labels: a method that fails on some faces has a list of these.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,8 @@ class Null:
 
 @dataclass(frozen=True)
 class Scores:
-    """residual: (N, K, 2) the consensus − the annotation, in percent, biases removed. spread: (N, K) percent.
+    """residual: (N, K, 2) the consensus − the annotation, in percent, biases removed. spread: (N, K) percent, twice the
+    standard error of the consensus: of two methods alike, the distance between them.
 
     score: (N, K), NaN where label or normaliser is missing or fewer methods predict than are needed. covariance: (N, K,
     2, 2) what the score is measured by: score² = rᵀ C⁻¹ r. null: the scores of right labels.
@@ -118,7 +119,8 @@ def score(
     weight /= np.where(known.any(0), weight.sum(0), 1)
     consensus = _sum(weight[..., None] * residual)
     consensus -= _median(consensus, 0)
-    spread = 2 * np.sqrt(_sum(weight * ((residual - consensus) ** 2).sum(-1)))
+    scatter = _sum(weight * ((residual - consensus) ** 2).sum(-1)) / np.maximum(known.sum(0) - 1, 1)
+    spread = 2 * np.sqrt(scatter)
     shape = covariances(consensus)
     unstable = np.zeros(truth.shape[:2])
     if instability is not None:
@@ -239,7 +241,8 @@ def fit_null(values: np.ndarray, between: tuple[float, float]) -> Null:
     def loss(parameters: np.ndarray) -> float:
         null = Null(*np.exp(parameters))
         density = -np.log(2 * null.scale) - (null.freedom / 2 + 1) * np.log1p(squares / (null.freedom * null.scale))
-        ends = below * np.log(max(1 - null.tail(low), 1e-300)) + beyond * np.log(null.tail(high))
+        outside = np.array([1 - null.tail(low), null.tail(high)])
+        ends = np.log(np.maximum(outside, 1e-300)) @ [below, beyond]
         return -float(density.sum() + ends)
 
     bounds = [(np.log(2.1), np.log(1000)), (np.log(0.05), np.log(20))]

@@ -99,22 +99,22 @@ def page(
     its interval. pictures: those beside the page; gallery: where all are."""
     name = normaliser_name(normaliser)
     voters = ", ".join(f"{method} ({kind})" for kind, method in kinds.items())
-    limit = f" (score ≥ {table['score'].min():.2f})" if len(table) else ""
+    limit = f" ≥ {table['score'].min():.2f}" if len(table) else ""
     agree = (
-        f"{voters} agree with each other and not with the annotation. At most {share(false_alarms)} of them are expected "
-        f"to be false alarms{limit}: right labels as far from the consensus of the methods as these are from each other "
-        "where their errors are their own. Methods that learned from the same annotators can err alike, so look"
+        f"{voters} agree with each other and not with the annotation. At most {share(false_alarms)} of them are "
+        f"expected to be false alarms (score{limit}): right labels, if the errors that the methods share have the tail "
+        "of those that they do not share. Methods that learned from the same annotators can err alike, so look"
         if len(kinds) > 1
-        else f"{voters}, trained without these faces, is unusually far from the annotation. At most "
-        f"{share(false_alarms)} of them are expected to be false alarms{limit}, by the tail of all residuals, in which "
-        "wrong labels are too. It does not tell whether the annotation or the method is wrong, so look"
+        else f"{voters}, trained without these faces, is far from the annotation, farther than its residuals usually "
+        f"reach (score{limit}; a smooth tail would have {share(false_alarms)} of them). One method cannot tell whether "
+        "the annotation is wrong or itself: a weak one has such a list where all labels are right. So look"
     )
     parts = [
         f"# Doubtful labels of {title}",
         f"{len(table)} of {labels} annotated landmarks, on {table['face_id'].nunique()} faces, are doubtful: {agree} "
         "before correcting.",
-        f"The list is [{dataset}.csv]({dataset}.csv), distance and spread of the methods in percent of {name}. Pictures "
-        f"are in `{gallery}`.",
+        f"The list is [{dataset}.csv]({dataset}.csv), distance and spread of the methods in percent of {name}. "
+        f"Pictures are in `{gallery}`.",
         *(f"![suspects]({picture})" for picture in pictures),
         "## The first suspects",
         "Expected false: of the list down to this row. Group: neighbours that were moved together.",
