@@ -64,7 +64,7 @@ class Scores:
     standard error of the consensus: of two methods alike, the distance between them.
 
     score: (N, K), NaN where label or normaliser is missing or fewer methods predict than are needed. covariance: (N, K,
-    2, 2) what the score is measured by: score² = rᵀ C⁻¹ r. null: the scores of right labels.
+    2, 2) of a right label about the consensus, without the standard error of that. null: the scores of right labels.
     """
 
     residual: np.ndarray
@@ -139,7 +139,8 @@ def score(
         spread = np.zeros_like(spread)
         usual = _mahalanobis(consensus, shape[None])
         hard, null = np.maximum(_median(usual, 1) / np.nanmedian(usual), 1)[:, None], None
-    values, covariance = standardise(consensus, shape, hard, unstable + np.nan_to_num(spread / 2) ** 2)
+    values, _ = standardise(consensus, shape, hard, unstable + np.nan_to_num(spread / 2) ** 2)
+    _, covariance = standardise(consensus, shape, hard, unstable)
     return Scores(
         np.einsum("nji,nkj->nki", turn, consensus), np.where(known.any(0), spread, np.nan), values,
         np.einsum("nia,nkij,njb->nkab", turn, covariance, turn), null or fit_null(values, BULK),
