@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox, TransformedBbox
 
 from stages.data.crops import Crops, windows
 from stages.data.geometry import apply, invert
@@ -44,23 +45,34 @@ def gallery_figure(images: np.ndarray, predicted: np.ndarray, truth: np.ndarray,
     images: (M, h, w, 3) uint8 RGB. predicted, truth: (M, K, 2) px of these images, pixel centres at integers.
     captions: M short texts, shown above the faces.
     """
+    size = np.array(images.shape[2:0:-1])  # width, height
     rows = -(-len(images) // COLUMNS)
-    face = CELL * images.shape[1] / images.shape[2]  # inches high
+    face = CELL * size[1] / size[0]  # inches high
     row, foot = face + 0.24, 0.32  # with its caption; the legend below all
     width, height = COLUMNS * CELL, rows * row + foot
     figure = Figure(figsize=(width, height))
+    # One pair of axes in inches for all faces: drawing a pair for each would take most of the time of an evaluation
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+    axes.set_axis_off()
     for i, (image, points, true, caption) in enumerate(zip(images, predicted, truth, captions, strict=True)):
-        left, bottom = i % COLUMNS * CELL, foot + (rows - 1 - i // COLUMNS) * row
-        axes = figure.add_axes((left / width, bottom / height, (CELL - 0.04) / width, (face - 0.04) / height))
-        axes.imshow(image, interpolation="antialiased")
+        low = np.array([i % COLUMNS * CELL, foot + (rows - 1 - i // COLUMNS) * row])
+        high = low + (CELL - 0.04, face - 0.04)
+
+        def in_inches(px: np.ndarray, low=low, high=high) -> np.ndarray:
+            share = (px + 0.5) / size
+            return np.stack([low[0] + share[:, 0] * (high - low)[0], high[1] - share[:, 1] * (high - low)[1]], 1)
+
+        points, true = in_inches(points), in_inches(true)
+        axes.imshow(image, extent=(low[0], high[0], low[1], high[1]), aspect="auto", interpolation="antialiased")
         gaps = np.full_like(true, np.nan)  # one line with gaps is drawn many times faster than one for each landmark
-        axes.plot(*np.stack([true, points, gaps], 1).reshape(-1, 2).T, color=PREDICTED, linewidth=0.6, alpha=0.8)
-        axes.plot(*true.T, "o", markersize=2.6, color=TRUTH, markeredgecolor="black", markeredgewidth=0.4)
-        axes.plot(*points.T, "o", markersize=2.0, color=PREDICTED, markeredgewidth=0)
-        # fixed limits, so that a point outside the image does not rescale it
-        axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
-        axes.set_axis_off()
-        axes.set_title(caption, fontsize=9, pad=3)
+        lines = np.stack([true, points, gaps], 1).reshape(-1, 2)
+        artists = axes.plot(*lines.T, color=PREDICTED, linewidth=0.6, alpha=0.8)
+        artists += axes.plot(*true.T, "o", markersize=2.6, color=TRUTH, markeredgecolor="black", markeredgewidth=0.4)
+        artists += axes.plot(*points.T, "o", markersize=2.0, color=PREDICTED, markeredgewidth=0)
+        for artist in artists:  # a point outside its image does not show on another one
+            artist.set_clip_box(TransformedBbox(Bbox([low, high]), axes.transData))
+        axes.text((low + high)[0] / 2, high[1] + 0.045, caption, fontsize=9, ha="center")
+    axes.set(xlim=(0, width), ylim=(0, height))  # which the images have changed
     markers = [
         Line2D([], [], linestyle="", marker="o", markersize=6, color=TRUTH, markeredgecolor="black", label="truth"),
         Line2D([], [], linestyle="", marker="o", markersize=5, color=PREDICTED, label="prediction"),
