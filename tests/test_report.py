@@ -752,10 +752,14 @@ def test_the_gallery_draws_every_point_at_its_position(tmp_path):
     truth[3, 1] = np.nan  # one that is not annotated
     captions = [f"face {i}" for i in range(5)]
     figure = gallery.gallery_figure(grey, predicted, truth, captions)
-    shown = [[line.get_xydata() for line in axes.lines] for axes in figure.axes]
-    assert len(shown) == 5
-    np.testing.assert_array_equal(shown[0][-2], truth[0])
-    np.testing.assert_array_equal(shown[0][-1], predicted[0])
+    (axes,) = figure.axes
+    assert (len(axes.images), len(axes.lines)) == (5, 3 * 5)
+    for face in range(5):  # a pixel's centre is half a pixel from its edge
+        left, right, bottom, top = axes.images[face].get_extent()
+        for line, points in zip(axes.lines[3 * face + 1 : 3 * face + 3], (truth, predicted), strict=True):
+            share = (points[face] + 0.5) / 64
+            expected = np.stack([left + share[:, 0] * (right - left), top - share[:, 1] * (top - bottom)], 1)
+            np.testing.assert_allclose(line.get_xydata(), expected)
     content = gallery.encode(figure)
     assert content == gallery.encode(gallery.gallery_figure(grey, predicted, truth, captions))
     assert len(content) < 300_000
@@ -763,6 +767,19 @@ def test_the_gallery_draws_every_point_at_its_position(tmp_path):
     pixels = imread(tmp_path / "faces.jpg").astype(int)  # the first face is at the top left
     magenta = (pixels[..., 0] > 180) & (pixels[..., 1] < 110)
     assert magenta[: len(pixels) // 2, : pixels.shape[1] // 4].any()
+
+
+def test_a_point_outside_its_face_is_not_drawn_on_the_next_one(tmp_path):
+    grey, truth = np.full((2, 64, 64, 3), 90, np.uint8), np.full((2, 1, 2), 32.0)
+    predicted = truth.copy()
+    predicted[0, 0, 0] += 64  # in the middle of the second face
+    predicted[1] = np.nan
+    (tmp_path / "faces.jpg").write_bytes(gallery.encode(gallery.gallery_figure(grey, predicted, truth, ["", ""])))
+    pixels = imread(tmp_path / "faces.jpg").astype(int)
+    magenta = (pixels[..., 0] > 150) & (pixels[..., 1] < 80) & (pixels[..., 2] > 90)
+    first, second = (magenta[: len(pixels) // 2, i * pixels.shape[1] // 4 :][:, : pixels.shape[1] // 4] for i in (0, 1))
+    assert first.any()
+    assert not second[:, 4:].any()
 
 
 def test_the_training_curve_marks_the_best_epoch():
