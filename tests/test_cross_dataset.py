@@ -58,6 +58,8 @@ def evaluated(tmp_path_factory) -> Project:
     project = Project(tmp_path_factory.mktemp("evaluated"))
     write_other(project)
     project.with_dvc().make(OMP_NUM_THREADS="2")
+    for dataset in ("toy", "other", "only"):
+        project.stage("explore", dataset)
     project.run("dvc", "commit", "--force")
     return project
 

@@ -306,7 +306,9 @@ def test_pillow_is_asked_for_the_formats_that_are_meant_wherever_it_opens_a_file
 
 
 def test_every_stage_reads_images_by_the_datasets_orientation():
-    readers = [(file, call) for name in ("read_image", "decode") for file, call in calls(name)]
+    # the `decode` of an exported graph is that of heat maps
+    found = [(file, call) for name in ("read_image", "decode") for file, call in calls(name)]
+    readers = [(file, call) for file, call in found if file.parent.name != "exporting"]
     assert {file.stem for file, _ in readers} == {
         "preprocess", "detect", "predict", "evaluate_weights", "methods", "reading", "sheet", "media",
     }  # fmt: skip
