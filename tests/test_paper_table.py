@@ -109,7 +109,7 @@ def test_the_csv_has_every_figure_in_full(content):
     seeds = table[(table["entry"] == "demo-quick-long") & (table["subset"] == "test")]
     assert seeds["seed"].tolist() == [1, 2, 3]
     assert set(seeds["variant"]) == {"epochs=30"}
-    documented = report.texts(content)["results.md"].partition("Columns of results.csv")[2]
+    documented = report.texts(content)["results.md"].partition("Columns of results.csv")[2].partition("</details>")[0]
     names = {name for cells in table_rows(documented)[2:] for name in cells[0].strip("`").split(", ")}
     assert {column.replace("_0.10", "_0.08") for column in table.columns} == names
 

@@ -93,7 +93,7 @@ def build(entries: Sequence[Entry], tests: Tests, figures: Sequence[Published], 
     heads |= {("fr", t): f"{at_threshold('fr', t)}{SPACE}↓" for t in marks}
     heads |= {("auc", t): f"{at_threshold('auc', t)}{SPACE}↑" for t in marks}
     if any(result.details.detector for entry in entries for result in entry.results):
-        heads["detector", ""] = f"NME,{SPACE}detector{SPACE}boxes"
+        heads["detector", ""] = "NME, detector boxes"  # which may be broken: it is wider than its figures
     heads["parameters", ""] = "M params"
     timed = {device for entry in entries for device in DEVICES if _milliseconds(entry, device, times) is not None}
     heads |= {("time", device): f"ms ({device})" for device in DEVICES if device in timed}
