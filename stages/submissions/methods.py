@@ -9,7 +9,7 @@ import csv
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,9 +167,3 @@ def _filled(word: str, values: Mapping[str, object]) -> str:
     for name, value in values.items():
         word = word.replace(f"{{{name}}}", str(value))
     return word
-
-
-def require_landmarks(points: Sequence, count: int, what: str) -> None:
-    """Raise `InputError` unless the method has K = count landmarks."""
-    if (k := np.shape(points)[1]) != count:
-        raise InputError(f"{what}: it predicts {k} landmarks, and {count} are needed.")
