@@ -64,6 +64,8 @@ class DemoForm(Section):
     """Side of a drawn image in px."""
     landmarks: list[Annotated[int, Field(ge=0, lt=98)]] | None = None
     """Those kept of the 98 drawn; null: all."""
+    variety: Literal["plain", "wide"] = "plain"
+    """`wide`: shapes, expressions, skin, colours and cameras differ more, for weights that real faces start from."""
 
 
 class CsvForm(Section):

@@ -34,7 +34,7 @@ def read(form, root: Path, out: Path, count: int, splits: tuple[str, ...]) -> tu
         raise InputError(
             f"source.demo.landmarks keeps {len(kept)} landmarks, and the dataset's scheme (params/schemes) has {count}."
         )
-    jobs = [(form.seed, split, index, form.size, out / "images") for split in splits
+    jobs = [(form.seed, split, index, form.size, form.variety == "wide", out / "images") for split in splits
             for index in range(getattr(form, split))]  # fmt: skip
     # such a PNG takes at most one byte per pixel
     require_space(out.parent, len(jobs) * form.size**2, f"drawing {len(jobs)} faces of {form.size} px")
@@ -59,11 +59,11 @@ def read(form, root: Path, out: Path, count: int, splits: tuple[str, ...]) -> tu
     return concatenate(parts), []
 
 
-def _draw(job: tuple[int, str, int, int, Path]) -> tuple[str, np.ndarray, np.ndarray, tuple[str, ...]]:
+def _draw(job: tuple[int, str, int, int, bool, Path]) -> tuple[str, np.ndarray, np.ndarray, tuple[str, ...]]:
     from stages.sources.demo.render import render  # only where faces are drawn
 
-    seed, split, index, size, images = job
-    face = render(seed, split, index, size)
+    seed, split, index, size, wide, images = job
+    face = render(seed, split, index, size, wide)
     name = f"{split}/{index:05d}.png"
     _, png = cv2.imencode(".png", face.image[..., ::-1])
     (images / name).write_bytes(png)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.sources.demo import head, paint, scene, wear
+from stages.sources.demo import head, paint, photo, scene, wear
 from stages.sources.demo.head import Material
 from stages.sources.demo.mean_face import LANDMARKS
 from stages.sources.demo.shape import deform, rotation
@@ -28,12 +28,12 @@ class DemoFace:
     subsets: tuple[str, ...]  # WFLW's subsets it belongs to
 
 
-def render(seed: int, split: str, index: int, size: int = 256) -> DemoFace:
-    """Face number `index` of a split, a function of the arguments alone."""
-    return paint_face(draw(seed, split, index), size)
+def render(seed: int, split: str, index: int, size: int = 256, wide: bool = False) -> DemoFace:
+    """Face number `index` of a split, a function of the arguments alone; `wide`: as varied as photographs."""
+    return paint_face(draw(seed, split, index, wide), size, wide)
 
 
-def paint_face(traits: Traits, size: int = 256) -> DemoFace:
+def paint_face(traits: Traits, size: int = 256, wide: bool = False) -> DemoFace:
     """Draw the face that has these traits."""
     rng = np.random.default_rng(traits.texture)
     vertices = deform(traits.identity | traits.expression)
@@ -55,13 +55,17 @@ def paint_face(traits: Traits, size: int = 256) -> DemoFace:
         visible[pupil] &= traits.expression[f"blink_{side}"] < 0.85  # otherwise under the lid
 
     ambient, diffuse, gain = scene.light(traits, rng)
-    table = paint.palette(_colours(traits, rng), ambient, diffuse)
+    table = paint.palette(_colours(traits, rng, wide), ambient, diffuse)
+    if wide:
+        photo.texture(canvas, rng)
     image = paint.over(paint.colour(canvas, table, rng), scene.background(size, gain, rng))
     image = scene.lens(image, traits.blur, traits.blur_size, rng)
+    if wide:
+        image = photo.develop(image, rng)
     return DemoFace(image, landmarks, visible & ~hidden, subsets(traits, int(hidden.sum()) >= COVERED))
 
 
-def _colours(traits, rng):
+def _colours(traits, rng, wide):
     """(FIRST_LEVEL + LEVELS, 3) the colour of each material, then of each level of the skin's tint."""
     skin, hair = np.array(traits.skin), np.array(traits.hair)
     base = np.zeros((paint.FIRST_LEVEL + paint.LEVELS, 3), int)
@@ -80,6 +84,8 @@ def _colours(traits, rng):
         "LENS": (26, 26, 32), "HAND": other, "OBJECT": rng.integers(30, 240, 3), "TRIM": rng.integers(30, 240, 3),
         "FABRIC": rng.integers(30, 230, 3),
     }  # fmt: skip
+    if wide:
+        tones = photo.vary(tones, skin, rng)
     for name, tone in tones.items():
         base[Material[name]] = tone
     blush = np.array([220, 70, 90]) if traits.makeup else (skin * 3 + np.array([210, 90, 90]) * 2) // 5

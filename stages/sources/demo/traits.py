@@ -16,6 +16,7 @@ SUBSETS = ("largepose", "expression", "illumination", "makeup", "occlusion", "bl
 SHARES = {"largepose": 0.130, "expression": 0.126, "illumination": 0.279, "makeup": 0.082, "occlusion": 0.294,
           "blur": 0.309}  # fmt: skip
 LARGE = {"yaw": 40.0, "pitch": 24.0, "roll": 30.0}  # degrees; a large pose exceeds one of them
+WIDER = 1.7  # times the shapes' usual range, for `wide`
 EXPRESSIVE = 0.6  # a face with a coefficient of this size is in the expression subset
 OCCLUDERS = ("hand_mouth", "hand_cheek", "hand_eye", "cup", "microphone", "sunglasses", "scarf", "strands", "phone")
 # Pairs of colours to sample between: black, brown, blond, red, grey, dyed hair; light to dark skin; brown, blue, green.
@@ -105,14 +106,26 @@ def _expression(rng, strong):
     return {name: float(value) for name, value in result.items()}
 
 
+def _everyday(rng):
+    """Expressions as people show them to a camera: from a closed mouth to a wide smile, lids at any height."""
+    result = _expression(rng, False)
+    smile, squint = rng.uniform(0, 1.1), rng.uniform(-0.3, 0.5)
+    result |= {"smile": smile, "lip_raise": rng.uniform(0, 0.9), "jaw_open": rng.uniform(0, 0.45) * (rng.random() < 0.7)}
+    result |= {"pucker": rng.uniform(-0.3, 0.4), "sad": rng.uniform(0, 0.3)}
+    for side in ("left", "right"):
+        result[f"blink_{side}"] = squint + _bell(rng, 0.1)
+        result[f"brow_raise_{side}"] += rng.uniform(-0.3, 0.5)
+    return {name: float(value) for name, value in result.items()}
+
+
 def _colour(rng, low, high):
     """A colour between two colours, with a little noise per channel."""
     t = rng.random()
     return tuple(int(a + (b - a) * t + rng.uniform(-6, 6)) for a, b in zip(low, high, strict=True))
 
 
-def draw(seed, split, index):
-    """Sample the traits of one face, a function of the arguments alone."""
+def draw(seed, split, index, wide=False):
+    """Sample the traits of one face, a function of the arguments alone; `wide`: shapes that differ more."""
     name = int.from_bytes(hashlib.sha256(split.encode()).digest()[:8], "little")
     rng = np.random.default_rng([seed, name, index])
     chosen = {name: rng.random() < share for name, share in SHARES.items()}
@@ -135,8 +148,8 @@ def draw(seed, split, index):
         roll=roll,
         box=rng.uniform(0.36, 0.45),
         offset=(rng.uniform(-0.04, 0.04), rng.uniform(-0.04, 0.04)),
-        identity={name: _bell(rng, 1.0) for name in IDENTITY},
-        expression=_expression(rng, chosen["expression"]),
+        identity={name: _bell(rng, WIDER if wide else 1.0) for name in IDENTITY},
+        expression=_everyday(rng) if wide and rng.random() < 0.6 else _expression(rng, chosen["expression"]),
         skin=_colour(rng, *skin_tones),
         hair=_colour(rng, *hair_tones),
         hair_style=str(rng.choice(styles)),
