@@ -112,7 +112,7 @@ def main(name: str) -> None:
     torch.manual_seed(recipe.train.seed)
     variant = hrnet.HRNetConfig(**recipe.model.model_dump() | {"modules": tuple(recipe.model.modules)})
     model = hrnet.HRNet(scheme.count, variant)
-    new = load_initial_weights(model, experiment.initial_weights)
+    new = load_initial_weights(model, experiment.initial_weights, experiment.init_landmarks)
     faces = Batches(train.images, train.context, recipe.input)
     examples = Examples(
         faces,
@@ -133,6 +133,10 @@ def main(name: str) -> None:
             stack.enter_context(training_lock(name))
             if new:
                 print(f"starting from {experiment.initial_weights}; drawn at random: {', '.join(new)}", flush=True)
+            if (pairs := experiment.init_landmarks) is not None:
+                print(
+                    f"its heat maps of {len(pairs)} of {scheme.count} landmarks are kept, by correspondence", flush=True
+                )
             run = stack.enter_context(tracked(identity, "train", "training", len(train), machine, system_metrics=True))
             print(progress.first_line(name, len(train), recipe.train.epochs, steps, machine), flush=True)
         distributed.init_process_group(device())

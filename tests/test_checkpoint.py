@@ -310,6 +310,29 @@ def test_initial_weights_are_loaded_from_a_model_folder_and_from_a_file(tmp_path
     assert same(released, weights | head)
 
 
+def test_of_initial_weights_with_another_scheme_the_maps_of_corresponding_landmarks_are_kept(tmp_path, model, weights):
+    model.load_state_dict(weights)
+    checkpoint.save(tmp_path / "drawn", model, {})
+    count = len(weights["head.3.bias"])
+    other = HRNet(5, CONFIG)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    assert load_initial_weights(other, tmp_path / "drawn", [(0, count - 1), (3, 1)]) == []
+    for name in ("head.3.weight", "head.3.bias"):
+        own = other.state_dict()[name]
+        assert torch.equal(own[[0, 3]], weights[name][[count - 1, 1]])
+        assert torch.equal(own[[1, 2, 4]], before[name][[1, 2, 4]])
+    assert torch.equal(other.state_dict()["conv1.weight"], weights["conv1.weight"])
+
+
+def test_a_scheme_of_as_many_landmarks_that_corresponds_to_none_keeps_no_map(tmp_path, model, weights):
+    model.load_state_dict(weights)
+    checkpoint.save(tmp_path / "other", model, {})
+    own = HRNet(len(weights["head.3.bias"]), CONFIG)
+    before = own.state_dict()["head.3.weight"].clone()
+    load_initial_weights(own, tmp_path / "other", [])
+    assert torch.equal(own.state_dict()["head.3.weight"], before)
+
+
 @pytest.mark.parametrize("name", ["imagenet.pth", "demo-quick"])
 def test_missing_initial_weights_are_refused_with_where_to_get_them(tmp_path, model, name):
     with pytest.raises(InputError, match=f"{name} are missing.*HRNet-Image-Classification"):

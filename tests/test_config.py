@@ -11,7 +11,7 @@ from stages.config.experiment import load_dataset, load_experiment, load_recipe
 from stages.config.pipeline import read_pipeline
 from stages.config.recipe import RECIPE
 from stages.config.reference import reference
-from stages.config.schemes import corresponding_landmarks, load_dataset_scheme, load_scheme
+from stages.config.schemes import corresponding_landmarks, initial_landmarks, load_dataset_scheme, load_scheme
 from stages.system.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -278,6 +278,24 @@ def test_a_correspondence_holds_both_ways_and_a_scheme_corresponds_to_itself():
     assert {(other, one) for one, other in there} == set(back)
     assert [other for _, other in back] == sorted(other for _, other in back)
     assert corresponding_landmarks(scheme_of("300w"), scheme_of("lfpw")) == [(i, i) for i in range(68)]
+
+
+def test_initial_weights_of_another_scheme_name_the_landmarks_that_correspond():
+    there = corresponding_landmarks(scheme_of("lfpw"), scheme_of("demo"))
+    assert initial_landmarks("300w", "drawn", "wflw") == sorted(there)
+    assert initial_landmarks("300w", "drawn", "300w") is None
+    assert initial_landmarks("cofw", "drawn", "wflw") == []
+    assert initial_landmarks("300w", "random", None) is None
+
+
+def test_of_a_model_folder_that_no_experiment_makes_the_scheme_is_read_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(schemes, "PARAMS", schemes.PARAMS.absolute())
+    monkeypatch.chdir(tmp_path)
+    Path("models/drawn").mkdir(parents=True)
+    Path("models/drawn/model.json").write_text('{"scheme": {"scheme": "wflw"}}')
+    assert len(initial_landmarks("300w", "drawn", None)) == 68
+    Path("models/drawn/model.json").write_text("{")
+    assert initial_landmarks("300w", "drawn", None) is None
 
 
 def test_schemes_without_a_correspondence_are_refused():

@@ -122,6 +122,8 @@ def test_a_stage_declares_exactly_the_parameters_it_loads(stage):
         loaded["correspondence.yaml"] = {"all"}
     trains, asks = loaded["recipes"] - {"evaluate"}, loaded["recipes"] & {"evaluate"}
     overrides = {f"set.${{item.set}}.{part}" for part, read in (("training", trains), ("evaluate", asks)) if read}
+    if stage == "train":
+        overrides.add("set.${item.set}.init_landmarks")  # by the correspondence of two schemes
     if overrides | SHOWN.get(stage, set()):  # what an experiment sets that differs from its recipe
         loaded["resolved.yaml"] = overrides | SHOWN.get(stage, set())
     listed: dict[str, set[str]] = {"datasets": set(), "recipes": set()}

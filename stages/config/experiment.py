@@ -12,6 +12,7 @@ from stages.config.dataset import DATASET, Dataset
 from stages.config.pipeline import PARAMS, RESULTS, read_pipeline
 from stages.config.reading import did_you_mean, parameter_file, read_yaml, validate_sections
 from stages.config.recipe import RECIPE, Recipe
+from stages.config.schemes import initial_landmarks
 from stages.config.submission import SubmissionFile, load_submission_file
 from stages.system.errors import InputError, refuse
 
@@ -58,8 +59,9 @@ class Experiment(Measured):
     """A model measured on a dataset's test faces: an experiment, or a cross-dataset evaluation of one.
 
     model_name: the experiment whose model it is; trained_on: its dataset. init_entry: the entry of the experiment it
-    starts from. changes: what it sets, such as {"train.lr": 0.002}. parameters: of the dataset that it is trained on
-    and of the recipe.
+    starts from; init_landmarks: of initial weights with another landmark scheme, pairs (own, theirs) of landmarks that
+    correspond, None where the scheme is the same or unknown. changes: what it sets, such as {"train.lr": 0.002}.
+    parameters: of the dataset that it is trained on and of the recipe.
     """
 
     model_name: str
@@ -67,6 +69,7 @@ class Experiment(Measured):
     recipe_name: str
     init: str
     init_entry: str | None
+    init_landmarks: list[tuple[int, int]] | None
     changes: dict[str, Any]
     recipe: Recipe
 
@@ -163,6 +166,9 @@ def load_experiment(name: str, *sections: str) -> Experiment:
     recipe = _read_recipe(listed.recipe, listed.dataset, listed.changes, listed.entry)
     trained_on = _read_dataset(listed.dataset)
     dataset = _read_dataset(measured_on) if cross else trained_on
+    start = pipeline.experiments.get(listed.init)
+    theirs = _read_dataset(start.dataset)["landmarks"].scheme if start else None
+    init_landmarks = initial_landmarks(trained_on["landmarks"].scheme, listed.init, theirs)
     return Experiment(
         name=name,
         data=Dataset(
@@ -175,12 +181,14 @@ def load_experiment(name: str, *sections: str) -> Experiment:
         entry=listed.entry,
         recipe_name=listed.recipe,
         init=listed.init,
-        init_entry=pipeline.experiments[listed.init].entry if listed.init in pipeline.experiments else None,
+        init_entry=start.entry if start else None,
+        init_landmarks=init_landmarks,
         changes=listed.changes,
         recipe=Recipe(**{section: recipe[section] for section in sections if section in RECIPE}),
         parameters={
             "dataset": {name: section.model_dump() for name, section in trained_on.items()},
             "recipe": {name: section.model_dump() for name, section in recipe.items()},
+            **({} if init_landmarks is None else {"init_landmarks": init_landmarks}),
         },
     )
 

@@ -59,7 +59,13 @@ def resolved(pipeline: Pipeline) -> dict[str, Any]:
         # the datasets whose test faces have predictions
         "explored": list(dict.fromkeys(entry.dataset for listed in measured for entry in listed.values())),
         "set": {
-            dotless(name): {"training": changes(experiment, TRAINING), "evaluate": changes(experiment, ["evaluate"])}
+            dotless(name): {
+                "training": changes(experiment, TRAINING),
+                "evaluate": changes(experiment, ["evaluate"]),
+                "init_landmarks": " ".join(
+                    f"{own}={theirs}" for own, theirs in load_experiment(name).init_landmarks or ()
+                ),
+            }
             for name, experiment in pipeline.experiments.items()
         },
     }

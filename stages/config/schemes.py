@@ -1,5 +1,7 @@
 """Landmark schemes (params/schemes) and which landmarks of two of them correspond (params/correspondence.yaml)."""
 
+import json
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -55,19 +57,49 @@ def corresponding_landmarks(one: DatasetScheme, other: DatasetScheme) -> list[tu
     """
     if one.scheme == other.scheme:
         return [(i, i) for i in range(one.count)]
+    counts = {one.scheme: one.count, other.scheme: other.count}
+    if (pairs := _pairs(one.scheme, other.scheme, counts)) is None:
+        raise InputError(
+            f"{PARAMS}/correspondence.yaml: it does not say which landmarks of {one.scheme} and {other.scheme} "
+            "correspond. Add them there."
+        )
+    return pairs
+
+
+def initial_landmarks(scheme: str, init: str, theirs: str | None) -> list[tuple[int, int]] | None:
+    """Of initial weights of another scheme, pairs of corresponding landmarks in `scheme` and in theirs, sorted by own.
+
+    init: a name in models/; theirs: its scheme where an experiment of params/pipeline.yaml makes it. Empty where
+    params/correspondence.yaml does not relate the two; None where both have one scheme, or that of a file is not known.
+    Raises `InputError` where the correspondence names landmarks that a scheme does not have.
+    """
+    description = Path("models") / init / "model.json"
+    if theirs is None and description.is_file():
+        try:
+            theirs = json.loads(description.read_text(encoding="utf-8"))["scheme"]["scheme"]
+        except (ValueError, KeyError, TypeError):  # train says what is wrong with it
+            return None
+    if theirs in (None, scheme):
+        return None
+    files = {name: PARAMS / "schemes" / f"{name}.yaml" for name in (scheme, theirs)}
+    counts = {name: load_scheme(name).count for name, file in files.items() if file.is_file()}
+    return sorted(_pairs(scheme, theirs, counts) or [])
+
+
+def _pairs(one: str, other: str, counts: dict[str, int]) -> list[tuple[int, int]] | None:
+    """Pairs of indices in the schemes `one` and `other`, sorted by `other`; None where none are listed."""
     path = PARAMS / "correspondence.yaml"
     for entry in validate(Correspondences, read_yaml(path), path).correspondences:
-        if set(entry.schemes) != {one.scheme, other.scheme}:
+        if set(entry.schemes) != {one, other}:
             continue
-        step = 1 if entry.schemes == [one.scheme, other.scheme] else -1
+        step = 1 if entry.schemes == [one, other] else -1
         pairs = [tuple(pair[::step]) for pair in entry.pairs]
         faults = [
-            f"{one.scheme} and {other.scheme}: landmarks {outside} do not exist in {scheme.scheme}"
-            for side, scheme in enumerate((one, other))
-            if (outside := sorted({pair[side] for pair in pairs if not 0 <= pair[side] < scheme.count}))
+            f"{one} and {other}: landmarks {outside} do not exist in {name}"
+            for side, name in enumerate((one, other))
+            if name in counts
+            and (outside := sorted({pair[side] for pair in pairs if not 0 <= pair[side] < counts[name]}))
         ]
         refuse(faults, str(path), "Landmarks are counted from 0.")
         return sorted(pairs, key=lambda pair: pair[1])
-    raise InputError(
-        f"{path}: it does not say which landmarks of {one.scheme} and {other.scheme} correspond. Add them there."
-    )
+    return None

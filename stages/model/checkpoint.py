@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -146,6 +147,25 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     if all(name.startswith("module.") for name in content):
         content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
     return dict(content)
+
+
+def select_landmarks(model: HRNet, tensors: dict[str, Tensor], pairs: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+    """`tensors` with the head's maps of the model's landmarks: of each pair (own, theirs) theirs, else the model's own.
+
+    A head that is absent or not of this network's shape is left as it is, for `load_into` to judge.
+    """
+    selected = dict(tensors)
+    own = model.state_dict()
+    for name in (f"{HEAD}3.weight", f"{HEAD}3.bias"):
+        if name not in tensors or tensors[name].shape[1:] != own[name].shape[1:]:
+            return tensors
+        maps = own[name].clone()
+        known = [(ours, theirs) for ours, theirs in pairs if ours < len(maps) and theirs < len(tensors[name])]
+        if known:
+            ours, theirs = map(list, zip(*known, strict=True))
+            maps[ours] = tensors[name][theirs].to(maps)
+        selected[name] = maps
+    return selected
 
 
 def load_into(model: HRNet, tensors: dict[str, Tensor], *, path: Path, part: Literal["all", "backbone"]) -> list[str]:

@@ -24,7 +24,8 @@ def texture(canvas, rng):
 
 
 def vary(tones, skin, rng):
-    """Colours of materials (name to RGB), wider than a drawing's: lips as pale as skin, teeth in shadow, reddish eyes."""
+    """Colours of materials (name to RGB) as photographs have them: pale lips, teeth in shadow, reddish eyes."""
+
     def mix(a, b, share):
         return (np.array(a) * (256 - share) + np.array(b) * share) >> 8
 
@@ -48,7 +49,9 @@ def vary(tones, skin, rng):
 def develop(image, rng):
     """The photograph of a drawing (S, S, 3): uneven light, tone and colour, sharpening, sensor noise, JPEG."""
     size = len(image)
-    field = cv2.resize(rng.integers(150, 300, (3, 3)).astype(np.uint16), (size, size), interpolation=cv2.INTER_LINEAR_EXACT)
+    field = cv2.resize(
+        rng.integers(150, 300, (3, 3)).astype(np.uint16), (size, size), interpolation=cv2.INTER_LINEAR_EXACT
+    )
     image = np.minimum(image.astype(np.uint32) * field[..., None] >> 8, 255).astype(np.uint8)
     image = cv2.LUT(image, np.stack([_curve(rng) for _ in range(3)], -1)[None] if rng.random() < 0.5 else _curve(rng))
     if rng.random() < 0.2:
@@ -61,7 +64,9 @@ def develop(image, rng):
         grain = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape).astype(np.int32) - 128
         image = np.clip(image + (grain * int(rng.integers(2, 20)) >> 7), 0, 255).astype(np.uint8)
     if rng.random() < 0.7:
-        _, jpeg = cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 95))])
+        _, jpeg = cv2.imencode(
+            ".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 95))]
+        )
         image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
     return image
 
@@ -71,7 +76,9 @@ def _noise(size, rng, octaves=(8, 16, 32, 64, 128)):
     total = np.zeros((size, size), np.int32)
     for level, cells in enumerate(octaves):
         coarse = rng.integers(0, 256, (cells, cells)).astype(np.uint8)
-        total += (cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR_EXACT).astype(np.int32) - 128) >> (level // 2)
+        total += (cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR_EXACT).astype(np.int32) - 128) >> (
+            level // 2
+        )
     return total // 2
 
 

@@ -110,7 +110,11 @@ def _everyday(rng):
     """Expressions as people show them to a camera: from a closed mouth to a wide smile, lids at any height."""
     result = _expression(rng, False)
     smile, squint = rng.uniform(0, 1.1), rng.uniform(-0.3, 0.5)
-    result |= {"smile": smile, "lip_raise": rng.uniform(0, 0.9), "jaw_open": rng.uniform(0, 0.45) * (rng.random() < 0.7)}
+    result |= {
+        "smile": smile,
+        "lip_raise": rng.uniform(0, 0.9),
+        "jaw_open": rng.uniform(0, 0.45) * (rng.random() < 0.7),
+    }
     result |= {"pucker": rng.uniform(-0.3, 0.4), "sad": rng.uniform(0, 0.3)}
     for side in ("left", "right"):
         result[f"blink_{side}"] = squint + _bell(rng, 0.1)
