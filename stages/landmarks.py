@@ -14,7 +14,7 @@ number from frame to frame (track). After Ctrl-C what was found so far is kept.
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages.config.schemes import corresponding_landmarks, load_dataset_scheme
+from stages.data.geometry import corners
 from stages.landmarking import media
-from stages.landmarking.detector import USUAL, Detector
+from stages.landmarking.detector import SCORE, FaceBoxes
 from stages.landmarking.landmarker import Landmarker, load
 from stages.landmarking.media import Picture
 from stages.landmarking.output import Found, Tables
@@ -62,15 +63,16 @@ class GivenBoxes:
         return (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(1), [None] * len(rows)
 
 
-class DetectedBoxes:
-    """Those of the detector, mapped to face boxes."""
-
-    def __init__(self, score: float):
-        self.detector, self.map = Detector(score), USUAL
-
-    def __call__(self, picture: Picture) -> Boxes:
-        boxes, scores = self.detector.detect(picture.image)
-        return *self.map.apply(boxes), scores.tolist()
+def detected_boxes(landmarker: Landmarker, score: float) -> Callable[[Picture], Boxes]:
+    """Those of the detector, mapped to face boxes; says by which map."""
+    box_map = landmarker.calibration.boxes
+    face_boxes = FaceBoxes(box_map, score)
+    how = (
+        "by the map that was fitted on the model's training faces" if box_map
+        else "by the usual map: none was fitted on the model's own training faces (detector: of params/pipeline.yaml)"
+    )  # fmt: skip
+    print(f"face boxes: the detector's, {how}", file=sys.stderr)
+    return lambda picture: face_boxes(picture.image)
 
 
 def whole_image(picture: Picture) -> Boxes:
@@ -99,21 +101,21 @@ class Run:
             return None
         center, side, detected = self.boxes(picture)
         points, scores, expected = self.landmarker.predict(picture.image, center, side)
-        corners = np.concatenate([center - side[:, None] / 2, center + side[:, None] / 2], 1)
+        boxes = corners(center, side)
         numbers = [None] * len(side)
         if self.tracks is not None:
-            numbers = self.tracks.assign(corners)
+            numbers = self.tracks.assign(boxes)
             points = self.tracks.smooth(numbers, points)
         points, scores, expected = (values[:, self.columns] for values in (points, scores, expected))
         for i, track in enumerate(numbers):
             self.tables.add(Found(
-                picture.name, picture.frame, picture.seconds, i, track, corners[i], detected[i], points[i], scores[i],
+                picture.name, picture.frame, picture.seconds, i, track, boxes[i], detected[i], points[i], scores[i],
                 expected[i],
             ))  # fmt: skip
         self.faces += len(side)
         if not len(side):
             self.empty.append(where)
-        return draw(picture.image, corners, points, ["" if track is None else str(track) for track in numbers])
+        return draw(picture.image, boxes, points, ["" if track is None else str(track) for track in numbers])
 
     def tell(self, seconds: float) -> None:
         """What happened, for the terminal."""
@@ -182,7 +184,7 @@ def main(arguments: argparse.Namespace) -> None:
     landmarker = load(arguments.model, arguments.flip_test)
     boxes = (
         GivenBoxes(arguments.boxes) if arguments.boxes else whole_image if arguments.whole_image
-        else DetectedBoxes(arguments.detector_score)
+        else detected_boxes(landmarker, arguments.detector_score)
     )  # fmt: skip
     start = time.perf_counter()
     with Tables(arguments.out, columns(landmarker, arguments.scheme)[1]) as tables:
@@ -206,7 +208,9 @@ if __name__ == "__main__":
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--boxes", type=Path, metavar="CSV", help="image, x_min, y_min, x_max, y_max instead")
     where.add_argument("--whole-image", action="store_true", help="every image is one face")
-    parser.add_argument("--detector-score", type=float, default=0.6, help="the least of a face (default: 0.6)")
+    parser.add_argument(
+        "--detector-score", type=float, default=SCORE, help="the least of a face (default: %(default)s)"
+    )
     parser.add_argument("--scheme", help="convert to the landmarks of params/schemes/SCHEME.yaml that correspond")
     parser.add_argument("--flip-test", action="store_true", help="average with the mirrored face, at twice the time")
     parser.add_argument(

@@ -16,12 +16,18 @@ from stages import export
 from stages.data.crops import read_crops
 from stages.exporting import graph, parity
 from stages.exporting.onnx_file import OnnxFile
+from stages.inference.calibration import Calibration
+from stages.inference.uncertainty import Uncertainty
 from stages.landmarking.landmarker import OnnxLandmarker
 from stages.model import checkpoint, heatmap
+from stages.predictions.detections import BoxMap
 from stages.reporting.exports import read_exports, section
 from stages.system.errors import InputError
 from stages.system.files import digest
 
+CALIBRATION = Calibration(
+    boxes=BoxMap(0.02, 0.11, 0.7), errors=Uncertainty(constants=[-3, -4, -3], height=-0.5, width=0.8, bound=2, faces=30)
+)
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 for package in PACKAGES:
     pytest.importorskip(package, reason=f"{package} is not installed: make onnx")
@@ -36,6 +42,7 @@ def exported(tmp_path_factory):
         project.stage(stage, "toy")
     shutil.copytree(project.folder / "data/crops/toy", folder / "crops")
     save_model(folder / "models/three", "three", 3, [[0, 1]])
+    (folder / "models/three/calibration.json").write_text(CALIBRATION.model_dump_json())
     export.main(folder / "models/three", folder / "three.onnx", folder / "crops", True)
     return folder
 
@@ -46,7 +53,7 @@ def test_the_decoder_in_the_graph_is_the_benchmarks_also_at_borders():
     maps = heatmap.encode(points, 32, 1.5) + 0.02 * torch.randn(6, 5, 32, 32, generator=generator)
     cells, peaks = heatmap.decode(maps)
     found, scores = graph.decode(maps)
-    torch.testing.assert_close(found, heatmap.to_input(cells), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, cells, atol=3e-5, rtol=0)
     torch.testing.assert_close(scores, peaks)
 
 
@@ -55,12 +62,13 @@ def test_any_number_of_faces_gives_the_points_of_pytorch(exported, faces):
     file = OnnxFile(exported / "three.onnx", threads=1)
     model, _ = checkpoint.load(exported / "models/three")
     windows = np.random.default_rng(faces).integers(0, 256, (faces, 64, 64, 3)).astype(np.float32)
-    points, confidences = file.run(windows)
+    points, confidences, spreads = file.run(windows)
     network = graph.LandmarkGraph(model, False, torch.tensor([1, 0, 2]))
     with torch.inference_mode():
-        expected, peaks = network(torch.from_numpy(windows))
+        expected, peaks, widths = network(torch.from_numpy(windows))
     np.testing.assert_allclose(points, expected, atol=1e-3)
     np.testing.assert_allclose(confidences, peaks, atol=1e-6, rtol=1e-4)
+    np.testing.assert_allclose(spreads, widths, atol=1e-3)
 
 
 def test_the_file_says_what_it_is(exported):
@@ -70,6 +78,7 @@ def test_the_file_says_what_it_is(exported):
     assert (file.scheme.scheme, file.scheme.flip_pairs, file.flip_test) == ("three", [[0, 1]], True)
     assert file.facts["weights_sha256"] == digest(weights)
     assert file.facts["version"]
+    assert file.calibration == CALIBRATION
     (left, right, mouth) = file.facts["mean_shape"]
     assert left[0] < 31.5 < right[0]
     assert mouth[1] > left[1]
@@ -81,8 +90,10 @@ def test_it_takes_the_place_of_the_folder(exported, tmp_path):
         run(exported / model, tmp_path / "a.png", out=tmp_path / model, whole_image=True, flip_test=True)
         for model in ("models/three", "three.onnx")
     ]
-    points = [table.filter(regex=r"^[xy]\d").to_numpy() for table in tables]
+    points, expected = ([table.filter(regex=what).to_numpy() for table in tables] for what in (r"^[xy]\d", "expected"))
     np.testing.assert_allclose(*points, atol=0.01)
+    np.testing.assert_allclose(*expected, atol=0.01)
+    assert (expected[0] > 0).all()
 
 
 @pytest.fixture(autouse=True)
@@ -104,9 +115,9 @@ def test_a_difference_above_the_limit_leaves_no_file(exported, tmp_path, monkeyp
     exact = OnnxFile.run
 
     def moved(self, crops):
-        points, confidences = exact(self, crops)
+        points, *shape = exact(self, crops)
         points[:, 2, 0] += 0.02
-        return points, confidences
+        return points, *shape
 
     monkeypatch.setattr(OnnxFile, "run", moved)
     monkeypatch.setattr(graph, "write", lambda path, *_: shutil.copy(exported / "three.onnx", path))

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from stages.data.scheme import DatasetScheme
 from stages.exporting.graph import INPUT, MISSING, OUTPUTS
+from stages.inference.calibration import Calibration
 from stages.model import augment
 from stages.model.checkpoint import ModelInput
 from stages.model.predict import Batches
@@ -46,29 +47,32 @@ class OnnxFile:
             self.scheme = DatasetScheme(**self.facts["scheme"])
             self.input = ModelInput(**{key: self.facts["input"][key] for key in ("size", "box", "stretch")})
             self.flip_test = bool(self.facts["flip_test"])
+            self.calibration = Calibration(**self.facts["calibration"])
         except (ValueError, KeyError, TypeError, ValidationError):
             raise InputError(
-                f"{path} does not say its scheme and input in its metadata: it is not of python -m stages.export."
+                f"{path} does not say its scheme, input and calibration in its metadata: it is not of python -m "
+                "stages.export, or of an older one. Export it again."
             ) from None
 
-    def run(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Landmarks (n, K, 2) input px and confidences (n, K) of input windows (n, S, S, 3) float32 RGB in 0 … 255."""
+    def run(self, crops: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Landmarks (n, K, 2) input px, confidences and spreads (n, K) of input windows (n, S, S, 3) float32 RGB in
+        0 … 255."""
         return tuple(self.session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(crops)}))
 
     def predict(
         self, faces: Batches, *, batch: int, rounded: bool = False, progress: Callable[[list], Iterable] = iter
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Points (N, K, 2) float64 in crop px and scores (N, K), as `stages.model.predict.predict` from equal windows.
+    ) -> tuple[np.ndarray, ...]:
+        """Points (N, K, 2) float64 in crop px, scores and spreads (N, K), as of `model.predict.predict` with spread.
 
         rounded: the windows are rounded to whole grey levels first.
         """
-        points, scores = [], []
+        parts = []
         for start in progress(list(range(0, len(faces), batch))):
             windows, crops = input_windows(faces, slice(start, start + batch))
-            found, confidences = self.run(np.rint(crops) if rounded else crops)
-            points.append(augment.from_input(windows, torch.from_numpy(found).double()).numpy())
-            scores.append(confidences.astype(float))
-        return faces.from_pooled(np.concatenate(points)), np.concatenate(scores)
+            found, *shape = self.run(np.rint(crops) if rounded else crops)
+            points = augment.from_input(windows, torch.from_numpy(found).double()).numpy()
+            parts.append((faces.from_pooled(points), *(values.astype(float) for values in shape)))
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
 def input_windows(faces: Batches, part: slice) -> tuple[torch.Tensor, np.ndarray]:

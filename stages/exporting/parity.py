@@ -65,8 +65,8 @@ def compare(
         )
     faces = Batches(crops.images, crops.context, file.input)
     expected, peaks = predict(model, faces, batch=BATCH, flip_order=flip_order, progress=progress)
-    points, scores = file.predict(faces, batch=BATCH, progress=progress)
-    rounded, _ = file.predict(faces, batch=BATCH, rounded=True, progress=progress)
+    points, scores, _ = file.predict(faces, batch=BATCH, progress=progress)
+    rounded, *_ = file.predict(faces, batch=BATCH, rounded=True, progress=progress)
 
     scale = file.input.size / (file.input.box / crops.context * crops.size)  # crop px → input px
     apart = np.hypot(*np.moveaxis(points - expected, -1, 0)) * scale

@@ -9,7 +9,7 @@ from stages.data.faces import Faces
 from stages.data.geometry import apply, window_to_image
 from stages.data.scheme import DatasetScheme
 from stages.exporting.onnx_file import OnnxFile
-from stages.inference import uncertainty
+from stages.inference import calibration, uncertainty
 from stages.model import checkpoint
 from stages.model.device import device
 from stages.model.predict import Batches
@@ -30,7 +30,7 @@ class Landmarker:
         except (KeyError, TypeError):
             raise InputError(f"{folder}: {checkpoint.DESCRIPTION} lacks the scheme: train the model again.") from None
         self.flip_order = self.scheme.flip_order() if flip_test else None
-        self.uncertainty = uncertainty.read(Path("data/uncertainty") / f"{folder.name}.json")
+        self.calibration = calibration.of_model(folder)
 
     def predict(self, image: np.ndarray, center: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, ...]:
         """Landmarks (n, K, 2) px, scores and expected errors (n, K; px) of the faces of an image (H, W, 3) uint8 RGB.
@@ -53,26 +53,30 @@ class Landmarker:
 
     def from_crops(self, crops: Crops) -> tuple[np.ndarray, ...]:
         """The same of crops (n), in px of their images."""
-        points, scores, spreads = uncertainty.shapes(
-            self.model, crops, self.input, batch=BATCH, flip_order=self.flip_order
-        )
-        if self.uncertainty is None:
+        points, scores, spreads = self.shapes(crops)
+        errors = self.calibration.errors
+        if errors is None:
             return points, scores, np.full(scores.shape, np.nan)
-        return points, scores, self.uncertainty.expected(scores, spreads) * crops.faces.side[:, None]
+        return points, scores, errors.expected(scores, spreads) * crops.faces.side[:, None]
+
+    def shapes(self, crops: Crops) -> tuple[np.ndarray, ...]:
+        """Points (n, K, 2) px of the images, scores and spreads (n, K)."""
+        return uncertainty.shapes(self.model, crops, self.input, batch=BATCH, flip_order=self.flip_order)
 
 
 class OnnxLandmarker(Landmarker):
-    """The same of a file that `python -m stages.export` wrote, by ONNX Runtime on the CPU; no expected errors."""
+    """The same of a file that `python -m stages.export` wrote, by ONNX Runtime on the CPU."""
 
     def __init__(self, path: Path, flip_test: bool = False):
         self.file = OnnxFile(path)
         if flip_test and not self.file.flip_test:
             raise InputError(f"{path} was exported without the flip test: export it with --flip-test.")
         self.name, self.input, self.scheme = path.stem, self.file.input, self.file.scheme
+        self.calibration = self.file.calibration
 
-    def from_crops(self, crops: Crops) -> tuple[np.ndarray, ...]:
-        points, scores = self.file.predict(Batches(crops.images, crops.context, self.input), batch=BATCH)
-        return apply(crops.to_image, points), scores, np.full(scores.shape, np.nan)
+    def shapes(self, crops: Crops) -> tuple[np.ndarray, ...]:
+        points, *shape = self.file.predict(Batches(crops.images, crops.context, self.input), batch=BATCH)
+        return apply(crops.to_image, points), *shape
 
 
 def load(model: Path, flip_test: bool = False) -> Landmarker:
