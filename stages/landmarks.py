@@ -2,6 +2,7 @@
 
     python -m stages.landmarks models/lfpw-modern-128 photo.jpg holiday/ --out found --draw
     python -m stages.landmarks models/lfpw-quick clip.mp4 --out found --draw --smooth 1
+    python -m stages.landmarks models:/landmarks-lfpw@champion photo.jpg --out found
 
 Writes OUT/landmarks.csv and OUT/landmarks.jsonl, a row for every face: image or frame, face box, the detector's score,
 and of each landmark x, y, confidence (the heat map's peak) and expected error, which `predict` has fitted on the
@@ -15,6 +16,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ from stages.landmarking.overlay import VideoFile, draw, write_image
 from stages.landmarking.tracks import Tracks
 from stages.system import errors
 from stages.system.errors import InputError
+from stages.tracking import registry
 
 EDGES = ["x_min", "y_min", "x_max", "y_max"]
 Boxes = tuple[np.ndarray, np.ndarray, list[float | None]]  # centres (n, 2), sides (n,), the detector's scores
@@ -181,7 +184,8 @@ def main(arguments: argparse.Namespace) -> None:
         raise InputError("--smooth and --frames are for a video.")
     if not videos:
         media.image_files(arguments.inputs)  # before the model is loaded
-    landmarker = load(arguments.model, arguments.flip_test)
+    with registry.local_model(arguments.model) if registry.is_uri(arguments.model) else nullcontext() as folder:
+        landmarker = load(folder or Path(arguments.model), arguments.flip_test)
     boxes = (
         GivenBoxes(arguments.boxes) if arguments.boxes else whole_image if arguments.whole_image
         else detected_boxes(landmarker, arguments.detector_score)
@@ -201,7 +205,9 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a folder models/<experiment>, or an ONNX file")
+    parser.add_argument(
+        "model", metavar="MODEL", help="models/<experiment>, an ONNX file, or models:/NAME@ALIAS in MLflow"
+    )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="images, folders, patterns; or a video, or camera:0")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the results")
     parser.add_argument("--draw", action="store_true", help="write pictures with the landmarks drawn, or an MP4 file")

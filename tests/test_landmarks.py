@@ -63,7 +63,7 @@ def run(model: Path, *inputs: object, out: Path, **options) -> pd.DataFrame:
         "draw": False, "boxes": None, "whole_image": False, "detector_score": 0.6, "scheme": None, "flip_test": False,
         "smooth": 0.0, "frames": None,
     }  # fmt: skip
-    landmarks.main(Namespace(model=model, inputs=list(map(str, inputs)), out=out, **defaults | options))
+    landmarks.main(Namespace(model=str(model), inputs=list(map(str, inputs)), out=out, **defaults | options))
     return pd.read_csv(out / "landmarks.csv")
 
 
