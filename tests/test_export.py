@@ -65,7 +65,7 @@ def test_any_number_of_faces_gives_the_points_of_pytorch(exported, faces):
     points, confidences, spreads = file.run(windows)
     network = graph.LandmarkGraph(model, False, torch.tensor([1, 0, 2]))
     with torch.inference_mode():
-        expected, peaks, widths = network(torch.from_numpy(windows))
+        expected, peaks, widths, _ = network(torch.from_numpy(windows))
     np.testing.assert_allclose(points, expected, atol=1e-3)
     np.testing.assert_allclose(confidences, peaks, atol=1e-6, rtol=1e-4)
     np.testing.assert_allclose(spreads, widths, atol=1e-3)

@@ -1,7 +1,7 @@
-"""An ONNX file that `python -m stages.export` wrote, run by ONNX Runtime on the CPU, on the benchmark's own windows."""
+"""An ONNX file that `python -m stages.export` wrote, run on the CPU on the benchmark's own windows."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,30 +20,13 @@ from stages.system.processes import cores
 CPU = torch.device("cpu")
 
 
-class OnnxFile:
-    """A model. facts: the file's metadata. threads: of ONNX Runtime; None: as many as there are cores.
+class ExportedModel:
+    """A file in one of the runtimes. facts: its metadata."""
 
-    Raises `InputError` where ONNX Runtime is not installed, or the file is missing, damaged or somebody else's.
-    """
-
-    def __init__(self, path: Path, threads: int | None = None):
+    def _describe(self, path: Path, properties: Mapping[str, str]) -> None:
+        """Read the metadata. Raises `InputError` where they are somebody else's."""
         try:
-            import onnxruntime
-        except ImportError as error:
-            raise InputError(MISSING.format(error.name)) from None
-        if not path.is_file():
-            raise InputError(f"there is no file {path}: python -m stages.export writes one.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
-        options.log_severity_level = 4  # what is wrong is in the exception too
-        try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # a type of its own for every fault, none of them documented
-            said = str(error).strip().partition("\n")[0][:200]
-            raise InputError(f"{path} is not an ONNX file that can be run ({said}): export it again.") from None
-        try:
-            properties = self.session.get_modelmeta().custom_metadata_map
-            self.facts = {name: json.loads(value) for name, value in properties.items()}
+            self.facts = {name: json.loads(properties[name]) for name in properties}
             self.scheme = DatasetScheme(**self.facts["scheme"])
             self.input = ModelInput(**{key: self.facts["input"][key] for key in ("size", "box", "stretch")})
             self.flip_test = bool(self.facts["flip_test"])
@@ -57,7 +40,7 @@ class OnnxFile:
     def run(self, crops: np.ndarray) -> tuple[np.ndarray, ...]:
         """Landmarks (n, K, 2) input px, confidences and spreads (n, K) of input windows (n, S, S, 3) float32 RGB in
         0 … 255."""
-        return tuple(self.session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(crops)}))
+        raise NotImplementedError
 
     def predict(
         self, faces: Batches, *, batch: int, rounded: bool = False, progress: Callable[[list], Iterable] = iter
@@ -73,6 +56,42 @@ class OnnxFile:
             points = augment.from_input(windows, torch.from_numpy(found).double()).numpy()
             parts.append((faces.from_pooled(points), *(values.astype(float) for values in shape)))
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+class OnnxFile(ExportedModel):
+    """By ONNX Runtime, in fp32. threads: None: as many as there are cores.
+
+    Raises `InputError` where ONNX Runtime is not installed, or the file is missing, damaged or somebody else's.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise InputError(MISSING.format(error.name)) from None
+        require_file(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or cores()
+        options.log_severity_level = 4  # what is wrong is in the exception too
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # a type of its own for every fault, none of them documented
+            raise unreadable(path, error) from None
+        self._describe(path, self.session.get_modelmeta().custom_metadata_map)
+
+    def run(self, crops: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(self.session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(crops)}))
+
+
+def require_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: python -m stages.export writes one.")
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What to say where a runtime cannot load the file."""
+    said = str(error).strip().partition("\n")[0][:200]
+    return InputError(f"{path} is not an ONNX file that can be run ({said}): export it again.")
 
 
 def input_windows(faces: Batches, part: slice) -> tuple[torch.Tensor, np.ndarray]:

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from stages.data.crops import Crops
 from stages.data.geometry import apply
 from stages.model.hrnet import HRNet
-from stages.model.predict import Batches, Progress, predict
+from stages.model.predict import Batches, FusedNetwork, Progress, predict
 
 COVERAGE = 0.9  # of the errors below the bound
 LOWEST_SCORE, NARROWEST = 1e-3, 0.1  # what the logarithms are taken of at least
@@ -41,12 +41,22 @@ class Uncertainty(BaseModel):
 
 
 def shapes(
-    model: HRNet, crops: Crops, model_input, *, batch: int, flip_order: np.ndarray | None, progress: Progress = iter
+    model: HRNet | FusedNetwork,
+    crops: Crops,
+    model_input,
+    *,
+    batch: int,
+    flip_order: np.ndarray | None,
+    progress: Progress = iter,
+    few: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (N, K, 2) image px, scores and spreads (N, K) of the faces of `crops`, as protocol `exact` has them."""
+    """Points (N, K, 2) image px, scores and spreads (N, K) of the faces of `crops`, as protocol `exact` has them.
+
+    few: as in `model.predict.in_batches`.
+    """
     batches = Batches(crops.images, crops.context, model_input)
     points, scores, spreads = predict(
-        model, batches, batch=batch, flip_order=flip_order, spread=True, progress=progress
+        model, batches, batch=batch, flip_order=flip_order, spread=True, progress=progress, few=few
     )
     return apply(crops.to_image, points), scores, spreads
 
