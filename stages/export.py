@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from stages.data.crops import read_crops, read_index
 from stages.data.scheme import DatasetScheme
-from stages.exporting import graph, parity
+from stages.exporting import engines, graph, parity
 from stages.exporting.onnx_file import OnnxFile
 from stages.inference import calibration
 from stages.metrics.breakdown import mean_face
@@ -98,15 +98,11 @@ def main(folder: Path, out: Path, crops: Path | None, flip_test: bool) -> None:
         parity.require(compared)
     megabytes = out.stat().st_size / 1e6
     print(f"{out}: {megabytes:.1f} MB, exported in {seconds:.0f} s\n{told(compared)}")
-    times = parity.milliseconds(model, out, test, flip_order)
-    for row in times:
-        print(
-            f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}, batch {row['batch']}: "
-            f"{row['onnx']:.1f} ms a face, PyTorch {row['pytorch']:.1f}"
-        )
+    measured = engines.measure(model, out, test, flip_order)
+    print(engines.told(measured))
     row = {
         "file": out.name, "weights_md5": facts["weights_md5"], "flip_test": flip_test, "precision": "fp32",
-        "megabytes": megabytes, "crops": crops.name, **parity.record(compared), "milliseconds": times,
+        "megabytes": megabytes, "crops": crops.name, **parity.record(compared), "engines": measured,
         "cpu": environment()["cpu"], "date": date.today().isoformat(),
     }  # fmt: skip
     if (EXPERIMENTS / folder.name).is_dir():

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from stages.config.schemes import corresponding_landmarks, load_dataset_scheme
 from stages.data.geometry import corners
 from stages.landmarking import media
 from stages.landmarking.detector import SCORE, FaceBoxes
-from stages.landmarking.landmarker import Landmarker, load
+from stages.landmarking.landmarker import Engine, Landmarker, Precision, load
 from stages.landmarking.media import Picture
 from stages.landmarking.output import Found, Tables
 from stages.landmarking.overlay import VideoFile, draw, write_image
@@ -185,7 +186,8 @@ def main(arguments: argparse.Namespace) -> None:
     if not videos:
         media.image_files(arguments.inputs)  # before the model is loaded
     with registry.local_model(arguments.model) if registry.is_uri(arguments.model) else nullcontext() as folder:
-        landmarker = load(folder or Path(arguments.model), arguments.flip_test)
+        landmarker = load(folder or Path(arguments.model), arguments.flip_test, arguments.engine, arguments.precision)
+    print(f"{landmarker.name}: {landmarker.engine} in {landmarker.precision}")
     boxes = (
         GivenBoxes(arguments.boxes) if arguments.boxes else whole_image if arguments.whole_image
         else detected_boxes(landmarker, arguments.detector_score)
@@ -218,6 +220,14 @@ if __name__ == "__main__":
         "--detector-score", type=float, default=SCORE, help="the least of a face (default: %(default)s)"
     )
     parser.add_argument("--scheme", help="convert to the landmarks of params/schemes/SCHEME.yaml that correspond")
+    parser.add_argument(
+        "--engine", choices=get_args(Engine), default="auto",
+        help="pytorch runs a folder, onnxruntime and openvino an ONNX file (default: the fastest that is installed)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="auto",
+        help="fp32 gives the benchmark's own numbers (default: bf16 where the processor computes in it)",
+    )  # fmt: skip
     parser.add_argument("--flip-test", action="store_true", help="average with the mirrored face, at twice the time")
     parser.add_argument(
         "--smooth", type=float, default=0.0, metavar="LAG", help="in a video: smooth, with a lag of so many frames"

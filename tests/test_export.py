@@ -14,12 +14,15 @@ from test_landmarks import run, save_model
 
 from stages import export
 from stages.data.crops import read_crops
-from stages.exporting import graph, parity
+from stages.exporting import engines, graph, parity
 from stages.exporting.onnx_file import OnnxFile
+from stages.exporting.openvino_file import OpenVinoFile
 from stages.inference.calibration import Calibration
 from stages.inference.uncertainty import Uncertainty
-from stages.landmarking.landmarker import OnnxLandmarker
+from stages.landmarking import landmarker
+from stages.landmarking.landmarker import OnnxLandmarker, load
 from stages.model import checkpoint, heatmap
+from stages.model.predict import FusedNetwork
 from stages.predictions.detections import BoxMap
 from stages.reporting.exports import read_exports, section
 from stages.system.errors import InputError
@@ -94,6 +97,71 @@ def test_it_takes_the_place_of_the_folder(exported, tmp_path):
     np.testing.assert_allclose(*points, atol=0.01)
     np.testing.assert_allclose(*expected, atol=0.01)
     assert (expected[0] > 0).all()
+
+
+# ---- engines
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_openvino_gives_the_landmarks_of_onnx_runtime(exported, precision):
+    """Of heat maps with clear peaks: random weights give none, so the network is left to the two runtimes alone."""
+    pytest.importorskip("openvino", reason="openvino is not installed: make openvino")
+    windows = np.random.default_rng(3).integers(0, 256, (3, 64, 64, 3)).astype(np.float32)
+    ours, theirs = OpenVinoFile(exported / "three.onnx", precision, threads=1), OnnxFile(exported / "three.onnx", 1)
+    (maps,) = ours.compiled(windows).values()
+    (expected,) = theirs.session.run([graph.MAPS], {graph.INPUT: windows})
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(maps / scale, expected / scale, atol=1e-5 if precision == "fp32" else 0.03)
+    for found, decoded in zip(ours.run(windows)[:2], heatmap.decode(torch.from_numpy(maps)), strict=True):
+        np.testing.assert_array_equal(found, heatmap.to_input(decoded) if decoded.ndim == 3 else decoded)
+    assert ours.facts == theirs.facts
+
+
+def test_bf16_predicts_what_fp32_does_but_for_rounding(exported):
+    model, description = checkpoint.load(exported / "models/three")
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact, fast = (FusedNetwork(model, precision)(images) for precision in ("fp32", "bf16"))
+    assert fast.dtype == torch.float32
+    assert 0 < (fast - exact).abs().max() < 0.03 * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("given", "engine", "precision", "message"),
+    [
+        ("models/three", "onnxruntime", "auto", "onnxruntime runs ONNX files: python -m stages.export"),
+        ("three.onnx", "pytorch", "auto", "is an ONNX file, which PyTorch does not run"),
+        ("three.onnx", "onnxruntime", "bf16", "give --engine openvino, or --precision fp32"),
+    ],
+)
+def test_engines_and_models_that_do_not_go_together_are_refused(exported, given, engine, precision, message):
+    with pytest.raises(InputError, match=message):
+        load(exported / given, engine=engine, precision=precision)
+
+
+@pytest.mark.parametrize("able", [True, False])
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_fastest_that_is_there_runs_unless_told_otherwise(exported, monkeypatch, able, installed):
+    monkeypatch.setattr(landmarker, "computes_bf16", lambda device: able)
+    monkeypatch.setattr(landmarker, "is_installed", lambda: installed)
+    folder, file = load(exported / "models/three"), exported / "three.onnx"
+    assert (folder.engine, folder.precision) == ("pytorch", "bf16" if able else "fp32")
+    monkeypatch.setattr(landmarker, "OpenVinoFile", lambda path, precision: OnnxFile(path))
+    found = load(file)
+    assert (found.engine, found.precision) == (("openvino", "bf16") if able and installed else ("onnxruntime", "fp32"))
+    assert load(file, precision="fp32").precision == "fp32"
+
+
+def test_every_engine_is_measured_on_the_same_faces(exported, monkeypatch):
+    monkeypatch.setattr(engines, "REPEATS", 1)
+    model, _ = checkpoint.load(exported / "models/three")
+    crops = read_crops(exported / "crops", "test")
+    rows = engines.measure(model, exported / "three.onnx", crops, np.array([1, 0, 2]))
+    assert [(row["engine"], row["precision"]) for row in rows] == engines.available()
+    assert engines.available()[0] == ("plain", "fp32")
+    exact = {row["engine"]: row["nme"] for row in rows[1:] if row["precision"] == "fp32"}
+    assert max(exact.values()) - min(exact.values()) < 1e-3
+    assert all(time["value"] > 0 for row in rows for time in row["milliseconds"])
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +252,9 @@ def test_the_report_lists_what_was_exported_of_the_results_own_weights(exported,
         for model in (weights, "other")
     ]
     exports = read_exports(tmp_path)
-    assert section(results[:1], exports).count("three.onnx, flip test") == 1
+    told = section(results[:1], exports)
+    assert told.count("| three.onnx, flip test") == 1
+    assert told.count("| pytorch fp32 |") == told.count("| the published network, untuned |") == 1
     assert section(results[1:], exports) == ""
     (tmp_path / "three/exports.json").write_text("[{}]")
     with pytest.raises(InputError, match=r"exports\.json: 0\.file: missing"):

@@ -61,7 +61,7 @@ def picture(tmp_path) -> Path:
 def run(model: Path, *inputs: object, out: Path, **options) -> pd.DataFrame:
     defaults = {
         "draw": False, "boxes": None, "whole_image": False, "detector_score": 0.6, "scheme": None, "flip_test": False,
-        "smooth": 0.0, "frames": None,
+        "smooth": 0.0, "frames": None, "engine": "auto", "precision": "fp32",
     }  # fmt: skip
     landmarks.main(Namespace(model=str(model), inputs=list(map(str, inputs)), out=out, **defaults | options))
     return pd.read_csv(out / "landmarks.csv")

@@ -1,4 +1,4 @@
-"""The same file run by OpenVINO on the CPU, in fp32 or bf16. The decoder stays outside: bf16 would round coordinates."""
+"""The same file run by OpenVINO on the CPU, in fp32 or bf16; the decoder stays outside, where bf16 rounds nothing."""
 
 from pathlib import Path
 from typing import Literal
