@@ -32,16 +32,16 @@ def available() -> list[tuple[str, str]]:
     return pairs + [("openvino", precision) for precision in both if is_installed()]
 
 
-def measure(model: HRNet, path: Path, crops: Crops, flip_order: np.ndarray | None) -> list[dict]:
+def measure(model: HRNet, path: Path, crops: Crops, flip_order: np.ndarray | None, nme: bool = True) -> list[dict]:
     """A row for each engine and precision: NME on `crops` in percent (but for `plain`, which is PyTorch's), and
     milliseconds a face by threads (one, all cores) and batch size."""
     file = OnnxFile(path)
     faces = Batches(crops.images, crops.context, file.input)
-    rows = [
-        {"engine": engine, "precision": precision, "milliseconds": []}
-        | ({} if engine == PLAIN else {"nme": _nme(engine, precision, model, path, crops, faces, flip_order)})
-        for engine, precision in available()
+    rows: list[dict] = [
+        {"engine": engine, "precision": precision, "milliseconds": []} for engine, precision in available()
     ]
+    for row in rows[1:] if nme else ():
+        row["nme"] = _nme(row["engine"], row["precision"], model, path, crops, faces, flip_order)
     before = torch.get_num_threads()
     try:
         for threads in sorted({1, cores()}):
