@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint bench ui runs notebook notebooks onnx dlib mediapipe clean
+.PHONY: git help repro test lint bench ui runs notebook notebooks onnx openvino dlib mediapipe clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -45,6 +45,10 @@ notebooks: .venv/notebook ## execute the notebooks and write them as pages into 
 onnx: .venv/installed ## install what ONNX files need, for stages.export
 	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt \
 	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["onnx"])')
+
+openvino: .venv/installed ## install OpenVINO, with which ONNX files run fastest on a CPU (python -m stages.landmarks)
+	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt \
+	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["openvino"])')
 
 dlib: .venv/installed ## install dlib, for the submission dlib (docs/methods.md)
 	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt \

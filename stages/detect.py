@@ -20,6 +20,7 @@ from tqdm import tqdm
 from stages.config.experiment import load_dataset
 from stages.data.crops import read_index
 from stages.data.faces import Faces, concatenate
+from stages.data.geometry import corners, iou
 from stages.landmarking.detector import USUAL, Detector, fit
 from stages.predictions.detections import Detections, write_detections
 from stages.sources.images.checksums import require_unchanged
@@ -50,20 +51,12 @@ def detect(faces: Faces, images: Path, source, what: str) -> list[tuple[np.ndarr
     return [by_name[name] for name in faces.image]
 
 
-def overlap(center: np.ndarray, side: np.ndarray, other_center: np.ndarray, other_side: float) -> np.ndarray:
-    """(n,) intersection over union of square boxes, centres (n, 2) and sides (n,), with another one."""
-    reach = (side[:, None] + other_side) / 2 - np.abs(center - other_center)
-    common = np.clip(np.minimum(reach, np.minimum(side, other_side)[:, None]), 0, None).prod(1)
-    return common / (side**2 + other_side**2 - common)
-
-
 def matched(faces: Faces, found: list[tuple[np.ndarray, np.ndarray]], box_map) -> tuple[np.ndarray, np.ndarray]:
     """The detector's box (N, 4) and score (N,) of each face, NaN where none is on it; each box is of one face."""
     boxes, scores, taken = np.full((len(faces), 4), np.nan), np.full(len(faces), np.nan), set()
-    pairs = []
+    pairs, annotated = [], corners(faces.center, faces.side)
     for row, (candidates, _) in enumerate(found):
-        center, side = box_map.apply(candidates)
-        overlaps = overlap(center, side, faces.center[row], faces.side[row])
+        overlaps = iou(corners(*box_map.apply(candidates)), annotated[row : row + 1])[:, 0]
         pairs += [(-value, row, i) for i, value in enumerate(overlaps) if value >= SAME_FACE]
     for _, row, i in sorted(pairs):
         if np.isnan(scores[row]) and (faces.image[row], i) not in taken:
@@ -97,7 +90,8 @@ def main(name: str, detector: str | None = None) -> None:
     quantiles = np.percentile(100 * away[found], [50, 95]).tolist() if found.any() else [None, None]
     write_detections(out / f"{name}.parquet", detector, test, Detections(center, side), scores)
     write_json(out / f"{name}.json", {
-        "detector": detector, "map": asdict(box_map), "train": len(train), "train_found": train_found,
+        "detector": detector, "map": asdict(box_map), "fitted": train_found >= FITTED,
+        "train": len(train), "train_found": train_found,
         "test": len(test), "test_found": int(found.sum()),
         "centre_off_percent": {"p50": quantiles[0], "p95": quantiles[1]},
     })  # fmt: skip

@@ -4,11 +4,13 @@
     python -m stages.landmarks lfpw-modern-128.onnx photo.jpg --out found
 
 The graph takes input windows of faces, N×S×S×3 float32 RGB in 0 … 255 (uint8 pixels, cast, do as well), and gives
-landmarks (N×K×2, px of the window, pixel centres at integers) and confidences (N×K): normalisation and decoder are
-inside, N is dynamic. A window is a square of `input.box` face boxes about the box's centre, which the file's metadata
-say, with scheme, flip pairs, mean shape and the weights' hashes. ONNX Runtime and PyTorch are compared on the test
-crops of the model's dataset: nothing is written where a landmark differs by more than 0.01 px. The figures are added to
-reports/experiments/<model>/exports.json where that folder is, for the report. It needs `make onnx`.
+landmarks (N×K×2, px of the window, pixel centres at integers), confidences (N×K) and the heat maps' spreads (N×K):
+normalisation and decoder are inside, N is dynamic. A window is a square of `input.box` face boxes about the box's
+centre, which the file's metadata say, with scheme, flip pairs, mean shape, the weights' hashes and the calibration: how
+expected errors follow from confidences and spreads, and face boxes from a detector's. ONNX Runtime and PyTorch are
+compared on the test crops of the model's dataset: nothing is written where a landmark differs by more than 0.01 px.
+The figures are added to reports/experiments/<model>/exports.json where that folder is, for the report. It needs `make
+onnx`.
 """
 
 import argparse
@@ -24,8 +26,9 @@ from tqdm import tqdm
 
 from stages.data.crops import read_crops, read_index
 from stages.data.scheme import DatasetScheme
-from stages.exporting import graph, parity
+from stages.exporting import engines, graph, parity
 from stages.exporting.onnx_file import OnnxFile
+from stages.inference import calibration
 from stages.metrics.breakdown import mean_face
 from stages.model import checkpoint
 from stages.system import errors
@@ -78,6 +81,7 @@ def main(folder: Path, out: Path, crops: Path | None, flip_test: bool) -> None:
         "input": {"size": model_input.size, "box": model_input.box, "stretch": model_input.stretch,
                   "layout": "N×S×S×3 float32 RGB 0…255; normalisation is inside the graph"},
         "flip_test": flip_test, "precision": "fp32", "mean_shape": mean_shape(crops, model_input.size, model_input.box),
+        "calibration": calibration.of_model(folder).model_dump(),
         "weights_md5": digest(weights, "md5"), "weights_sha256": digest(weights),
         "version": tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"],
     }  # fmt: skip
@@ -94,15 +98,11 @@ def main(folder: Path, out: Path, crops: Path | None, flip_test: bool) -> None:
         parity.require(compared)
     megabytes = out.stat().st_size / 1e6
     print(f"{out}: {megabytes:.1f} MB, exported in {seconds:.0f} s\n{told(compared)}")
-    times = parity.milliseconds(model, out, test, flip_order)
-    for row in times:
-        print(
-            f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}, batch {row['batch']}: "
-            f"{row['onnx']:.1f} ms a face, PyTorch {row['pytorch']:.1f}"
-        )
+    measured = engines.measure(model, out, test, flip_order)
+    print(engines.told(measured))
     row = {
         "file": out.name, "weights_md5": facts["weights_md5"], "flip_test": flip_test, "precision": "fp32",
-        "megabytes": megabytes, "crops": crops.name, **parity.record(compared), "milliseconds": times,
+        "megabytes": megabytes, "crops": crops.name, **parity.record(compared), "engines": measured,
         "cpu": environment()["cpu"], "date": date.today().isoformat(),
     }  # fmt: skip
     if (EXPERIMENTS / folder.name).is_dir():

@@ -2,6 +2,7 @@
 
     python -m stages.landmarks models/lfpw-modern-128 photo.jpg holiday/ --out found --draw
     python -m stages.landmarks models/lfpw-quick clip.mp4 --out found --draw --smooth 1
+    python -m stages.landmarks models:/landmarks-lfpw@champion photo.jpg --out found
 
 Writes OUT/landmarks.csv and OUT/landmarks.jsonl, a row for every face: image or frame, face box, the detector's score,
 and of each landmark x, y, confidence (the heat map's peak) and expected error, which `predict` has fitted on the
@@ -14,23 +15,27 @@ number from frame to frame (track). After Ctrl-C what was found so far is kept.
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from stages.config.schemes import corresponding_landmarks, load_dataset_scheme
+from stages.data.geometry import corners
 from stages.landmarking import media
-from stages.landmarking.detector import USUAL, Detector
-from stages.landmarking.landmarker import Landmarker, load
+from stages.landmarking.detector import SCORE, FaceBoxes
+from stages.landmarking.landmarker import Engine, Landmarker, Precision, load
 from stages.landmarking.media import Picture
 from stages.landmarking.output import Found, Tables
 from stages.landmarking.overlay import VideoFile, draw, write_image
 from stages.landmarking.tracks import Tracks
 from stages.system import errors
 from stages.system.errors import InputError
+from stages.tracking import registry
 
 EDGES = ["x_min", "y_min", "x_max", "y_max"]
 Boxes = tuple[np.ndarray, np.ndarray, list[float | None]]  # centres (n, 2), sides (n,), the detector's scores
@@ -62,15 +67,16 @@ class GivenBoxes:
         return (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(1), [None] * len(rows)
 
 
-class DetectedBoxes:
-    """Those of the detector, mapped to face boxes."""
-
-    def __init__(self, score: float):
-        self.detector, self.map = Detector(score), USUAL
-
-    def __call__(self, picture: Picture) -> Boxes:
-        boxes, scores = self.detector.detect(picture.image)
-        return *self.map.apply(boxes), scores.tolist()
+def detected_boxes(landmarker: Landmarker, score: float) -> Callable[[Picture], Boxes]:
+    """Those of the detector, mapped to face boxes; says by which map."""
+    box_map = landmarker.calibration.boxes
+    face_boxes = FaceBoxes(box_map, score)
+    how = (
+        "by the map that was fitted on the model's training faces" if box_map
+        else "by the usual map: none was fitted on the model's own training faces (detector: of params/pipeline.yaml)"
+    )  # fmt: skip
+    print(f"face boxes: the detector's, {how}", file=sys.stderr)
+    return lambda picture: face_boxes(picture.image)
 
 
 def whole_image(picture: Picture) -> Boxes:
@@ -99,21 +105,21 @@ class Run:
             return None
         center, side, detected = self.boxes(picture)
         points, scores, expected = self.landmarker.predict(picture.image, center, side)
-        corners = np.concatenate([center - side[:, None] / 2, center + side[:, None] / 2], 1)
+        boxes = corners(center, side)
         numbers = [None] * len(side)
         if self.tracks is not None:
-            numbers = self.tracks.assign(corners)
+            numbers = self.tracks.assign(boxes)
             points = self.tracks.smooth(numbers, points)
         points, scores, expected = (values[:, self.columns] for values in (points, scores, expected))
         for i, track in enumerate(numbers):
             self.tables.add(Found(
-                picture.name, picture.frame, picture.seconds, i, track, corners[i], detected[i], points[i], scores[i],
+                picture.name, picture.frame, picture.seconds, i, track, boxes[i], detected[i], points[i], scores[i],
                 expected[i],
             ))  # fmt: skip
         self.faces += len(side)
         if not len(side):
             self.empty.append(where)
-        return draw(picture.image, corners, points, ["" if track is None else str(track) for track in numbers])
+        return draw(picture.image, boxes, points, ["" if track is None else str(track) for track in numbers])
 
     def tell(self, seconds: float) -> None:
         """What happened, for the terminal."""
@@ -179,10 +185,12 @@ def main(arguments: argparse.Namespace) -> None:
         raise InputError("--smooth and --frames are for a video.")
     if not videos:
         media.image_files(arguments.inputs)  # before the model is loaded
-    landmarker = load(arguments.model, arguments.flip_test)
+    with registry.local_model(arguments.model) if registry.is_uri(arguments.model) else nullcontext() as folder:
+        landmarker = load(folder or Path(arguments.model), arguments.flip_test, arguments.engine, arguments.precision)
+    print(f"{landmarker.name}: {landmarker.engine} in {landmarker.precision}")
     boxes = (
         GivenBoxes(arguments.boxes) if arguments.boxes else whole_image if arguments.whole_image
-        else DetectedBoxes(arguments.detector_score)
+        else detected_boxes(landmarker, arguments.detector_score)
     )  # fmt: skip
     start = time.perf_counter()
     with Tables(arguments.out, columns(landmarker, arguments.scheme)[1]) as tables:
@@ -199,15 +207,27 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a folder models/<experiment>, or an ONNX file")
+    parser.add_argument(
+        "model", metavar="MODEL", help="models/<experiment>, an ONNX file, or models:/NAME@ALIAS in MLflow"
+    )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="images, folders, patterns; or a video, or camera:0")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the results")
     parser.add_argument("--draw", action="store_true", help="write pictures with the landmarks drawn, or an MP4 file")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--boxes", type=Path, metavar="CSV", help="image, x_min, y_min, x_max, y_max instead")
     where.add_argument("--whole-image", action="store_true", help="every image is one face")
-    parser.add_argument("--detector-score", type=float, default=0.6, help="the least of a face (default: 0.6)")
+    parser.add_argument(
+        "--detector-score", type=float, default=SCORE, help="the least of a face (default: %(default)s)"
+    )
     parser.add_argument("--scheme", help="convert to the landmarks of params/schemes/SCHEME.yaml that correspond")
+    parser.add_argument(
+        "--engine", choices=get_args(Engine), default="auto",
+        help="pytorch runs a folder, onnxruntime and openvino an ONNX file (default: the fastest that is installed)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="auto",
+        help="fp32 gives the benchmark's own numbers (default: bf16 where the processor computes in it)",
+    )  # fmt: skip
     parser.add_argument("--flip-test", action="store_true", help="average with the mirrored face, at twice the time")
     parser.add_argument(
         "--smooth", type=float, default=0.0, metavar="LAG", help="in a video: smooth, with a lag of so many frames"

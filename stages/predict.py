@@ -5,10 +5,10 @@
 
 Reads models/<experiment>, data/crops/<dataset>/test (under protocol paper the images themselves) and the face boxes of
 data/detections, from which an experiment predicts a second time where a detector was run; writes
-data/predictions/<name>.parquet and, fitted on val, what errors the shape of a heat map means,
-data/uncertainty/<name>.json. It knows networks and images and no metric: `evaluate` measures what is in that table.
-A cross-dataset evaluation predicts the landmarks that the model's scheme and the dataset's have in common, by the
-protocol of its experiment.
+data/predictions/<name>.parquet and, for the model's use, data/calibration/<name>.json: what errors the shape of a heat
+map means, fitted on val, and the map from a detector's boxes that `detect` has fitted. It knows networks and images and
+no metric: `evaluate` measures what is in that table. A cross-dataset evaluation predicts the landmarks that the model's
+scheme and the dataset's have in common, by the protocol of its experiment.
 """
 
 import argparse
@@ -22,17 +22,18 @@ from stages.config.schemes import corresponding_landmarks
 from stages.data.crops import Crops, read_crops
 from stages.data.scheme import DatasetScheme, read_scheme
 from stages.inference import uncertainty
+from stages.inference.calibration import Calibration
 from stages.inference.cost import cost, workload
 from stages.inference.protocol import predict_from_crops, predict_from_images
 from stages.model import checkpoint
 from stages.model.device import device
-from stages.predictions.detections import read_detections
+from stages.predictions.detections import read_box_map, read_detections
 from stages.predictions.table import Made, Predictions, read_made, write_predictions
 from stages.sources.images.checksums import require_unchanged
 from stages.sources.images.location import images_folder
 from stages.sources.images.reading import read_image
 from stages.system import errors
-from stages.system.files import atomic, digest
+from stages.system.files import digest, write_json
 
 
 def fit_uncertainty(model, val: Crops, model_input, shape: dict) -> uncertainty.Uncertainty | None:
@@ -85,8 +86,8 @@ def main(name: str) -> None:
             _, peaks, spreads = uncertainty.shapes(model, test, model_input, **shape)
             expected = fitted.expected(peaks, spreads) * test.faces.side[:, None]
     if not cross:
-        with atomic(experiment.uncertainty) as temporary:
-            temporary.write_text(fitted.model_dump_json(indent=1) if fitted else "null")
+        calibration = Calibration(boxes=read_box_map(detected.with_suffix(".json")), errors=fitted)
+        write_json(experiment.calibration, calibration.model_dump())
 
     made = Made(
         dataset=experiment.dataset, landmarks=list(landmarks), protocol=settings.protocol,

@@ -14,10 +14,9 @@ from stages.data.crops import read_crops
 from stages.inference.detected import NAME
 from stages.inference.perturbation import directions
 from stages.inference.protocol import predict_from_crops
-from stages.landmarking.detector import BoxMap
 from stages.metrics.detected import detector_errors
 from stages.model import checkpoint
-from stages.predictions.detections import Detections
+from stages.predictions.detections import BoxMap, Detections
 
 LFPW = ROOT / "../shared/data/lfpw"
 
@@ -74,14 +73,6 @@ def test_each_detected_box_is_of_one_face_the_one_it_overlaps_best(cut_project):
     np.testing.assert_allclose(boxes[nearest], own[0] + 2)
 
 
-def test_the_overlap_of_boxes_is_intersection_over_union():
-    """Two squares of 10 px, 5 px apart in x: 50 of 150 px²; one within the other: 25 of 100."""
-    values = detect.overlap(
-        np.array([[5.0, 0.0], [0.0, 0.0], [11.0, 0.0]]), np.array([10.0, 5.0, 10.0]), np.zeros(2), 10
-    )
-    np.testing.assert_allclose(values, [1 / 3, 1 / 4, 0])
-
-
 def test_faces_that_are_not_found_are_failures_and_in_no_mean():
     nme, detected = np.array([2.0, 3.0, 4.0, 5.0]), np.array([2.5, 3.0, np.inf, 9.0])
     measured = detector_errors(nme, detected, [0.08, 0.10])
@@ -121,6 +112,8 @@ def test_a_dataset_with_a_detector_has_its_figure_in_the_report(tmp_path, yunet)
     for stage in ("train", "predict", "evaluate"):
         project.stage(stage, "x")
     project.stage("report")
+    calibration = json.loads((project.folder / "data/calibration/x.json").read_text())
+    assert calibration["boxes"] == fitted["map"], "it goes with the model"
     details = json.loads((project.folder / "reports/experiments/x/details.json").read_text())
     assert details["detector"]["found"] == 12
     page = (project.folder / "reports/results.md").read_text()

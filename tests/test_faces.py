@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.data.faces import Faces, read_faces, write_faces
-from stages.data.geometry import landmark_box, outside_window
+from stages.data.geometry import corners, iou, landmark_box, outside_window
 from stages.system.errors import InputError
 
 
@@ -58,3 +58,12 @@ def test_boxes_are_those_of_the_annotated_landmarks():
     center, side = landmark_box(landmarks)
     assert (center.tolist(), side.tolist()) == ([[20, 40]], [40])
     assert outside_window(landmarks, center, side, 0.9).tolist() == [[True, True, False]]
+
+
+def test_the_overlap_of_boxes_is_intersection_over_union():
+    """Squares of 10 px, 5 px apart in x: 50 of 150 px²; one within the other: 25 of 100; apart; two that are none."""
+    center = np.array([[5.0, 0.0], [0.0, 0.0], [11.0, 0.0], [0.0, 0.0], [np.nan, 0.0]])
+    side = np.array([10, 5, 10, 0, 10])
+    overlaps = iou(np.array([[-5.0, -5.0, 5.0, 5.0]]), corners(center, side))
+    np.testing.assert_allclose(overlaps, [[1 / 3, 1 / 4, 0, 0, 0]])
+    assert iou(np.empty((0, 4)), corners(center, side)).shape == (0, 5)

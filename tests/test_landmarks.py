@@ -21,6 +21,7 @@ from stages.landmarking import detector, landmarker, media
 from stages.landmarking.tracks import Tracks
 from stages.model import checkpoint
 from stages.model.hrnet import HRNet, HRNetConfig
+from stages.predictions.detections import BoxMap
 from stages.system.errors import InputError
 
 LFPW = ROOT / "../shared/data/lfpw"
@@ -60,9 +61,9 @@ def picture(tmp_path) -> Path:
 def run(model: Path, *inputs: object, out: Path, **options) -> pd.DataFrame:
     defaults = {
         "draw": False, "boxes": None, "whole_image": False, "detector_score": 0.6, "scheme": None, "flip_test": False,
-        "smooth": 0.0, "frames": None,
+        "smooth": 0.0, "frames": None, "engine": "auto", "precision": "fp32",
     }  # fmt: skip
-    landmarks.main(Namespace(model=model, inputs=list(map(str, inputs)), out=out, **defaults | options))
+    landmarks.main(Namespace(model=str(model), inputs=list(map(str, inputs)), out=out, **defaults | options))
     return pd.read_csv(out / "landmarks.csv")
 
 
@@ -100,6 +101,28 @@ def test_both_tables_hold_the_same_and_an_overlay_is_drawn(tmp_path, model, pict
     assert line["indices"] == [0, 1, 2]
     drawn = cv2.imread(str(tmp_path / "out/overlays/picture.png"))
     assert (drawn != cv2.imread(str(picture))).any()
+
+
+def test_detected_boxes_are_mapped_as_on_the_models_own_training_faces(tmp_path, model, picture, monkeypatch, capsys):
+    """By the map that is stored with the model; by the usual one, which is said, where there is none."""
+
+    class OneBox:
+        def __init__(self, *_):
+            pass
+
+        def detect(self, image):
+            return np.array([[20.0, 10.0, 60.0, 60.0]]), np.array([0.9])
+
+    monkeypatch.setattr(detector, "Detector", OneBox)
+    own = shutil.copytree(model, tmp_path / "models/own")
+    (own / "calibration.json").write_text('{"boxes": {"x": 0.1, "y": 0.2, "scale": 0.5}, "errors": null}')
+    table = run(own, picture, out=tmp_path / "own")
+    assert table.loc[0, landmarks.EDGES].tolist() == [45 - 12.5, 45 - 12.5, 45 + 12.5, 45 + 12.5]
+    assert "by the map that was fitted on the model's training faces" in capsys.readouterr().err
+    table = run(model, picture, out=tmp_path / "usual")
+    center, side = detector.USUAL.apply(np.array([[20.0, 10.0, 60.0, 60.0]]))
+    np.testing.assert_allclose(table["x_max"], center[:, 0] + side / 2, atol=0.005)
+    assert "by the usual map: none was fitted" in capsys.readouterr().err
 
 
 def test_a_turned_photograph_is_read_upright(tmp_path, model):
@@ -245,7 +268,7 @@ def test_the_detector_finds_faces_and_its_boxes_are_mapped_to_face_boxes(yunet):
 def test_the_map_of_boxes_is_found_whatever_a_few_faces_do():
     rng = np.random.default_rng(0)
     corners = np.concatenate([rng.uniform(0, 100, (40, 2)), rng.uniform(200, 300, (40, 2))], 1)
-    truth = detector.BoxMap(0.02, 0.13, 0.8)
+    truth = BoxMap(0.02, 0.13, 0.8)
     center, side = truth.apply(corners)
     corners[:3] = np.nan
     center[3:6] += 400

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stages.inference import uncertainty
+from stages.inference import calibration, uncertainty
 from stages.metrics.expected import expected_errors
 from stages.model import heatmap
+from stages.predictions.detections import BoxMap
 from stages.system.errors import InputError
 
 
@@ -54,15 +55,13 @@ def test_too_few_faces_fit_nothing():
 
 
 def test_what_was_fitted_is_read_back_and_a_damaged_file_is_named(tmp_path):
-    fitted = uncertainty.fit(*drawn(50, 1)[:3])
+    fitted = calibration.Calibration(boxes=BoxMap(0.01, 0.13, 0.77), errors=uncertainty.fit(*drawn(50, 1)[:3]))
     (tmp_path / "a.json").write_text(fitted.model_dump_json())
-    assert uncertainty.read(tmp_path / "a.json") == fitted
-    (tmp_path / "none.json").write_text("null")
-    assert uncertainty.read(tmp_path / "none.json") is None
-    assert uncertainty.read(tmp_path / "absent.json") is None
-    (tmp_path / "a.json").write_text(fitted.model_dump_json()[:40])
-    with pytest.raises(InputError, match="a.json is damaged"):
-        uncertainty.read(tmp_path / "a.json")
+    assert calibration.read(tmp_path / "a.json") == fitted
+    assert calibration.read(tmp_path / "absent.json") == calibration.Calibration()
+    (tmp_path / "a.json").write_text(fitted.model_dump_json()[:50])
+    with pytest.raises(InputError, match=r"a\.json is damaged: run dvc repro"):
+        calibration.read(tmp_path / "a.json")
 
 
 def test_coverage_and_reliability_are_those_of_the_landmarks():

@@ -91,9 +91,9 @@ class Experiment(Measured):
         return Path("data/training") / self.model_name
 
     @property
-    def uncertainty(self) -> Path:
-        """What errors the shape of its heat maps means."""
-        return Path("data/uncertainty") / f"{self.model_name}.json"
+    def calibration(self) -> Path:
+        """What its model needs in use besides the weights."""
+        return Path("data/calibration") / f"{self.model_name}.json"
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,22 @@ def from_boxes(shapes: np.ndarray, center: np.ndarray, side: np.ndarray) -> np.n
     return center[:, None] + shapes * side[:, None, None]
 
 
+def corners(center: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """(N, 4) x_min, y_min, x_max, y_max of square boxes of centre (N, 2) and side (N,)."""
+    half = side[:, None] / 2
+    return np.concatenate([center - half, center + half], 1)
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(M, N) intersection over union of boxes (M, 4) and (N, 4), corners; 0 where a box is NaN or has no area."""
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(-1)
+    areas = [np.clip(box[:, 2:] - box[:, :2], 0, None).prod(-1) for box in (one, other)]
+    union = areas[0][:, None] + areas[1][None] - common
+    return np.nan_to_num(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
+
+
 def outside_window(landmarks: np.ndarray, center: np.ndarray, side: np.ndarray, box: float) -> np.ndarray:
     """(N, K) bool: which annotated landmarks lie outside the square of `box` face boxes that a model sees."""
     off = np.abs(landmarks - center[:, None]).max(-1)

@@ -1,7 +1,7 @@
-"""An ONNX file that `python -m stages.export` wrote, run by ONNX Runtime on the CPU, on the benchmark's own windows."""
+"""An ONNX file that `python -m stages.export` wrote, run on the CPU on the benchmark's own windows."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from stages.data.scheme import DatasetScheme
 from stages.exporting.graph import INPUT, MISSING, OUTPUTS
+from stages.inference.calibration import Calibration
 from stages.model import augment
 from stages.model.checkpoint import ModelInput
 from stages.model.predict import Batches
@@ -19,8 +20,46 @@ from stages.system.processes import cores
 CPU = torch.device("cpu")
 
 
-class OnnxFile:
-    """A model. facts: the file's metadata. threads: of ONNX Runtime; None: as many as there are cores.
+class ExportedModel:
+    """A file in one of the runtimes. facts: its metadata."""
+
+    def _describe(self, path: Path, properties: Mapping[str, str]) -> None:
+        """Read the metadata. Raises `InputError` where they are somebody else's."""
+        try:
+            self.facts = {name: json.loads(properties[name]) for name in properties}
+            self.scheme = DatasetScheme(**self.facts["scheme"])
+            self.input = ModelInput(**{key: self.facts["input"][key] for key in ("size", "box", "stretch")})
+            self.flip_test = bool(self.facts["flip_test"])
+            self.calibration = Calibration(**self.facts["calibration"])
+        except (ValueError, KeyError, TypeError, ValidationError):
+            raise InputError(
+                f"{path} does not say its scheme, input and calibration in its metadata: it is not of python -m "
+                "stages.export, or of an older one. Export it again."
+            ) from None
+
+    def run(self, crops: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Landmarks (n, K, 2) input px, confidences and spreads (n, K) of input windows (n, S, S, 3) float32 RGB in
+        0 … 255."""
+        raise NotImplementedError
+
+    def predict(
+        self, faces: Batches, *, batch: int, rounded: bool = False, progress: Callable[[list], Iterable] = iter
+    ) -> tuple[np.ndarray, ...]:
+        """Points (N, K, 2) float64 in crop px, scores and spreads (N, K), as of `model.predict.predict` with spread.
+
+        rounded: the windows are rounded to whole grey levels first.
+        """
+        parts = []
+        for start in progress(list(range(0, len(faces), batch))):
+            windows, crops = input_windows(faces, slice(start, start + batch))
+            found, *shape = self.run(np.rint(crops) if rounded else crops)
+            points = augment.from_input(windows, torch.from_numpy(found).double()).numpy()
+            parts.append((faces.from_pooled(points), *(values.astype(float) for values in shape)))
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+class OnnxFile(ExportedModel):
+    """By ONNX Runtime, in fp32. threads: None: as many as there are cores.
 
     Raises `InputError` where ONNX Runtime is not installed, or the file is missing, damaged or somebody else's.
     """
@@ -30,45 +69,29 @@ class OnnxFile:
             import onnxruntime
         except ImportError as error:
             raise InputError(MISSING.format(error.name)) from None
-        if not path.is_file():
-            raise InputError(f"there is no file {path}: python -m stages.export writes one.")
+        require_file(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
         options.log_severity_level = 4  # what is wrong is in the exception too
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # a type of its own for every fault, none of them documented
-            said = str(error).strip().partition("\n")[0][:200]
-            raise InputError(f"{path} is not an ONNX file that can be run ({said}): export it again.") from None
-        try:
-            properties = self.session.get_modelmeta().custom_metadata_map
-            self.facts = {name: json.loads(value) for name, value in properties.items()}
-            self.scheme = DatasetScheme(**self.facts["scheme"])
-            self.input = ModelInput(**{key: self.facts["input"][key] for key in ("size", "box", "stretch")})
-            self.flip_test = bool(self.facts["flip_test"])
-        except (ValueError, KeyError, TypeError, ValidationError):
-            raise InputError(
-                f"{path} does not say its scheme and input in its metadata: it is not of python -m stages.export."
-            ) from None
+            raise unreadable(path, error) from None
+        self._describe(path, self.session.get_modelmeta().custom_metadata_map)
 
-    def run(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Landmarks (n, K, 2) input px and confidences (n, K) of input windows (n, S, S, 3) float32 RGB in 0 … 255."""
+    def run(self, crops: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(self.session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(crops)}))
 
-    def predict(
-        self, faces: Batches, *, batch: int, rounded: bool = False, progress: Callable[[list], Iterable] = iter
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Points (N, K, 2) float64 in crop px and scores (N, K), as `stages.model.predict.predict` from equal windows.
 
-        rounded: the windows are rounded to whole grey levels first.
-        """
-        points, scores = [], []
-        for start in progress(list(range(0, len(faces), batch))):
-            windows, crops = input_windows(faces, slice(start, start + batch))
-            found, confidences = self.run(np.rint(crops) if rounded else crops)
-            points.append(augment.from_input(windows, torch.from_numpy(found).double()).numpy())
-            scores.append(confidences.astype(float))
-        return faces.from_pooled(np.concatenate(points)), np.concatenate(scores)
+def require_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: python -m stages.export writes one.")
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What to say where a runtime cannot load the file."""
+    said = str(error).strip().partition("\n")[0][:200]
+    return InputError(f"{path} is not an ONNX file that can be run ({said}): export it again.")
 
 
 def input_windows(faces: Batches, part: slice) -> tuple[torch.Tensor, np.ndarray]:

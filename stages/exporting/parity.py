@@ -1,29 +1,25 @@
-"""An exported file beside the model in PyTorch, on the same windows of real faces: points, NME and time."""
+"""An exported file beside the model in PyTorch, on the same windows of real faces: points and NME."""
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-import torch
 
 from stages.data.crops import Crops
 from stages.data.geometry import apply
 from stages.data.nme import face_errors, normalisers
-from stages.exporting.onnx_file import OnnxFile, input_windows
-from stages.model import heatmap
-from stages.model.hrnet import HRNet, fuse_for_inference
+from stages.data.scheme import DatasetScheme
+from stages.exporting.onnx_file import OnnxFile
+from stages.model.hrnet import HRNet
 from stages.model.predict import Batches, predict
 from stages.system.errors import InputError
-from stages.system.processes import cores
 
 LIMIT = 0.01  # px of the input window
 PEAK = (
     0.1  # of a confidence, a Gaussian's own being 1: below it a heat map has no position that the last bits leave alone
 )
-BATCH, SIZES = 8, (1, 8)  # faces
-REPEATS = 7
+BATCH = 8  # faces
 
 
 @dataclass(frozen=True)
@@ -65,17 +61,14 @@ def compare(
         )
     faces = Batches(crops.images, crops.context, file.input)
     expected, peaks = predict(model, faces, batch=BATCH, flip_order=flip_order, progress=progress)
-    points, scores = file.predict(faces, batch=BATCH, progress=progress)
-    rounded, _ = file.predict(faces, batch=BATCH, rounded=True, progress=progress)
+    points, scores, _ = file.predict(faces, batch=BATCH, progress=progress)
+    rounded, *_ = file.predict(faces, batch=BATCH, rounded=True, progress=progress)
 
     scale = file.input.size / (file.input.box / crops.context * crops.size)  # crop px → input px
     apart = np.hypot(*np.moveaxis(points - expected, -1, 0)) * scale
     flat = peaks < PEAK
     peaked = np.where(flat, 0, apart)
-    side = normalisers(crops.faces.landmarks, crops.faces.side, file.scheme.normalisers())[file.scheme.normaliser]
-
-    def nme(predicted: np.ndarray) -> float:
-        return 100 * float(np.nanmean(face_errors(apply(crops.to_image, predicted), crops.faces.landmarks, side)))
+    nme = partial(nme_of, crops, file.scheme)
 
     return Parity(
         faces=len(crops), largest_px=float(peaked.max()), mean_px=float(peaked.sum() / max(1, (~flat).sum())),
@@ -84,6 +77,12 @@ def compare(
         confidence=float(np.abs(scores - peaks).max()), nme_pytorch=nme(expected), nme_onnx=nme(points),
         rounded_px=float(np.hypot(*np.moveaxis(rounded - points, -1, 0)).mean() * scale), nme_rounded=nme(rounded),
     )  # fmt: skip
+
+
+def nme_of(crops: Crops, scheme: DatasetScheme, points: np.ndarray) -> float:
+    """The NME, in percent, of points (N, K, 2) in crop px."""
+    side = normalisers(crops.faces.landmarks, crops.faces.side, scheme.normalisers())[scheme.normaliser]
+    return 100 * float(np.nanmean(face_errors(apply(crops.to_image, points), crops.faces.landmarks, side)))
 
 
 def require(parity: Parity, limit: float = LIMIT) -> None:
@@ -95,44 +94,6 @@ def require(parity: Parity, limit: float = LIMIT) -> None:
             f"{parity.landmark}; {above} landmarks above {limit:g} px), so nothing was written. A heat map with two "
             "equal peaks can do that; otherwise try other versions of onnxruntime and onnxscript."
         )
-
-
-def milliseconds(model: HRNet, path: Path, crops: Crops, flip_order: np.ndarray | None) -> list[dict]:
-    """A row for each number of threads (one, all cores) and batch size: ms a face of PyTorch and of ONNX Runtime.
-
-    From input windows to landmarks; the least of several passes, by turns, since other programs only ever add time.
-    """
-    network = fuse_for_inference(model)
-    mirrored = None if flip_order is None else torch.as_tensor(flip_order)
-    before, rows = torch.get_num_threads(), []
-    try:
-        for threads in sorted({1, cores()}):
-            torch.set_num_threads(threads)
-            file = OnnxFile(path, threads)
-            faces = Batches(crops.images, crops.context, file.input)
-            for batch in SIZES:
-                _, windows = input_windows(faces, slice(0, batch))
-                windows = np.ascontiguousarray(np.resize(windows, (batch, *windows.shape[1:])))
-
-                @torch.inference_mode()
-                def pytorch(windows=windows, faces=faces):
-                    images = faces.normalise(torch.from_numpy(windows).permute(0, 3, 1, 2))
-                    maps = network(images)
-                    if mirrored is not None:
-                        maps = (maps + heatmap.flip_maps(network(images.flip(-1)), mirrored)) / 2
-                    return heatmap.decode(maps)
-
-                works = {"pytorch": pytorch, "onnx": lambda file=file, windows=windows: file.run(windows)}
-                least = dict.fromkeys(works, float("inf"))
-                for _ in range(REPEATS):
-                    for name, work in works.items():
-                        start = time.perf_counter()
-                        work()
-                        least[name] = min(least[name], 1000 * (time.perf_counter() - start) / batch)
-                rows.append({"threads": threads, "batch": batch} | least)
-    finally:
-        torch.set_num_threads(before)
-    return rows
 
 
 def record(parity: Parity) -> dict:

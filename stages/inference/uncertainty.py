@@ -8,17 +8,14 @@ what 90 % of val's errors are below.
 Symbols: N faces, K landmarks.
 """
 
-from pathlib import Path
-
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
 
 from stages.data.crops import Crops
 from stages.data.geometry import apply
 from stages.model.hrnet import HRNet
-from stages.model.predict import Batches, Progress, predict
-from stages.system.errors import InputError
+from stages.model.predict import Batches, FusedNetwork, Progress, predict
 
 COVERAGE = 0.9  # of the errors below the bound
 LOWEST_SCORE, NARROWEST = 1e-3, 0.1  # what the logarithms are taken of at least
@@ -43,24 +40,23 @@ class Uncertainty(BaseModel):
         return np.exp(np.array(self.constants) + self.height * height + self.width * width)
 
 
-def read(path: Path) -> Uncertainty | None:
-    """None where there is none, as with a val split that is too small. Raises `InputError` where it is damaged."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return None if text.strip() == "null" else Uncertainty.model_validate_json(text)
-    except FileNotFoundError:
-        return None
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is damaged: run dvc repro ({type(error).__name__}).") from None
-
-
 def shapes(
-    model: HRNet, crops: Crops, model_input, *, batch: int, flip_order: np.ndarray | None, progress: Progress = iter
+    model: HRNet | FusedNetwork,
+    crops: Crops,
+    model_input,
+    *,
+    batch: int,
+    flip_order: np.ndarray | None,
+    progress: Progress = iter,
+    few: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (N, K, 2) image px, scores and spreads (N, K) of the faces of `crops`, as protocol `exact` has them."""
+    """Points (N, K, 2) image px, scores and spreads (N, K) of the faces of `crops`, as protocol `exact` has them.
+
+    few: as in `model.predict.in_batches`.
+    """
     batches = Batches(crops.images, crops.context, model_input)
     points, scores, spreads = predict(
-        model, batches, batch=batch, flip_order=flip_order, spread=True, progress=progress
+        model, batches, batch=batch, flip_order=flip_order, spread=True, progress=progress, few=few
     )
     return apply(crops.to_image, points), scores, spreads
 

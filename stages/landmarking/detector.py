@@ -6,12 +6,12 @@ licence) gives boxes that are larger and higher than those of landmarks; how far
 Symbols: n faces found, N faces of a dataset. Pixels are counted from 0.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from stages.predictions.detections import BoxMap
 from stages.sources.download import download
 
 URL = "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx"
@@ -19,22 +19,8 @@ SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 FILE = Path("models/face_detection_yunet_2023mar.onnx")
 SIZES = (640, 1600)  # px, the longer side that an image is reduced to: YuNet finds faces of 10 to 300 px
 OVERLAP = 0.3  # intersection over union from which two boxes are one face
+SCORE = 0.6  # of a face at least
 MOST = 5000  # boxes before overlapping ones are merged
-
-
-@dataclass(frozen=True)
-class BoxMap:
-    """From a detector's box to a face box: the centre moves by (x, y) sides of the detector's box (the longer of width
-    and height), and the side is `scale` times that."""
-
-    x: float
-    y: float
-    scale: float
-
-    def apply(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Centres (n, 2) and sides (n,) of the face boxes of boxes (n, 4: x_min, y_min, x_max, y_max)."""
-        side = (boxes[:, 2:] - boxes[:, :2]).max(1)
-        return (boxes[:, :2] + boxes[:, 2:]) / 2 + side[:, None] * [self.x, self.y], side * self.scale
 
 
 # Fitted on LFPW's 805 training faces; for a model whose own training faces were not looked at
@@ -50,10 +36,13 @@ def fit(boxes: np.ndarray, center: np.ndarray, side: np.ndarray) -> BoxMap:
 
 
 class Detector:
-    """`detect` finds the faces of an image; score: the least that a box needs. Downloads the network once."""
+    """`detect` finds the faces of an image; score: the least that a box needs. One thread at a time may use it.
 
-    def __init__(self, score: float = 0.6, file: Path = FILE):
-        download(URL, SHA256, file)
+    file: YuNet's; None: that of models/, which is downloaded once.
+    """
+
+    def __init__(self, score: float = SCORE, file: Path | None = None):
+        file = file or download(URL, SHA256, FILE)
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of its own choice of an engine
         self.network = cv2.FaceDetectorYN.create(str(file), "", (320, 320), score, OVERLAP, MOST)
 
@@ -81,3 +70,15 @@ class Detector:
             boxes, scores = boxes[kept], scores[kept]
         order = np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(1), kind="stable")
         return boxes[order], scores[order]
+
+
+class FaceBoxes:
+    """Face boxes of an image: the detector's, by the map of the model, or by the usual one where it has none."""
+
+    def __init__(self, box_map: BoxMap | None, score: float = SCORE, file: Path | None = None):
+        self.detector, self.map = Detector(score, file), box_map or USUAL
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[float]]:
+        """Centres (n, 2), sides (n,) and the detector's scores of the faces of an image (H, W, 3) uint8 RGB."""
+        boxes, scores = self.detector.detect(image)
+        return *self.map.apply(boxes), scores.tolist()

@@ -6,17 +6,10 @@ Symbols: n faces of a frame, K landmarks.
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from stages.data.geometry import iou
+
 OVERLAP = 0.3  # intersection over union from which a box continues a track
 PATIENCE = 15  # frames that a track waits for its face
-
-
-def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(m, n) intersection over union of boxes (m, 4) and (n, 4), corners."""
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    areas = [(box[:, 2:] - box[:, :2]).prod(-1) for box in (one, other)]
-    return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)
 
 
 class Tracks:
@@ -38,7 +31,7 @@ class Tracks:
         known = list(self.boxes)
         tracks = [-1] * len(boxes)
         if known and len(boxes):
-            overlap = overlaps(np.stack([self.boxes[track] for track in known]), boxes)
+            overlap = iou(np.stack([self.boxes[track] for track in known]), boxes)
             for i, j in zip(*linear_sum_assignment(-overlap), strict=True):
                 if overlap[i, j] >= OVERLAP:
                     tracks[j] = known[i]

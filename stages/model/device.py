@@ -23,6 +23,14 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def computes_bf16(on: torch.device) -> bool:
+    """Whether the device multiplies bf16 numbers itself, faster than fp32, instead of converting them."""
+    if on.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
     """Matrix products and convolutions in TF32 on a GPU, in this block alone."""

@@ -1,10 +1,12 @@
-"""Face boxes of test faces as a detector finds them: data/detections/<dataset>.parquet, written and read here alone.
+"""Face boxes as a detector finds them: data/detections/<dataset>.parquet, written and read here alone, and the map to
+the face boxes that models are trained with, which `detect` fits and writes beside it.
 
 A row per test face: face_id, center_x, center_y and side of the detected box, mapped to a face box and in the
 annotation's numbering of pixels (NaN where the face was not found), and score. The file's metadata say which detector,
 and without one the table is empty.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,32 @@ class Detections:
     def found(self) -> np.ndarray:
         """(N,) bool"""
         return np.isfinite(self.side)
+
+
+@dataclass(frozen=True)
+class BoxMap:
+    """From a detector's box to a face box: the centre moves by (x, y) sides of the detector's box (the longer of width
+    and height), and the side is `scale` times that."""
+
+    x: float
+    y: float
+    scale: float
+
+    def apply(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centres (n, 2) and sides (n,) of the face boxes of boxes (n, 4: x_min, y_min, x_max, y_max)."""
+        side = (boxes[:, 2:] - boxes[:, :2]).max(1)
+        return (boxes[:, :2] + boxes[:, 2:]) / 2 + side[:, None] * [self.x, self.y], side * self.scale
+
+
+def read_box_map(path: Path) -> BoxMap | None:
+    """That of data/detections/<dataset>.json; None where none was fitted. Raises `InputError` where it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return BoxMap(**content["map"]) if content.get("fitted") else None
+    except FileNotFoundError:  # a stage was run by hand
+        return None
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: run dvc repro ({type(error).__name__}).") from None
 
 
 def write_detections(path: Path, detector: str, faces: Faces, detections: Detections, scores: np.ndarray) -> None:

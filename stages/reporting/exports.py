@@ -10,11 +10,17 @@ from stages.reporting.tables import error, folded, markdown_table
 from stages.system.errors import InputError, validation_faults
 
 
-class _Times(BaseModel):
+class _Time(BaseModel):
     threads: int
     batch: int
-    pytorch: float
-    onnx: float
+    value: float
+
+
+class _Engine(BaseModel):
+    engine: str
+    precision: str
+    nme: float | None = None
+    milliseconds: list[_Time]
 
 
 class Export(BaseModel):
@@ -29,7 +35,7 @@ class Export(BaseModel):
     mean_px: float
     nme_pytorch: float
     nme_onnx: float
-    milliseconds: list[_Times]
+    engines: list[_Engine]
     cpu: str
     date: str
 
@@ -46,21 +52,44 @@ def read_exports(folder: Path) -> dict[str, list[Export]]:
 
 
 def section(results: Sequence[Result], exports: dict[str, list[Export]]) -> str:
-    """The table of those of the results' own weights; empty without any."""
-    rows = []
-    for result in results:
-        for made in exports.get(result.name, []):
-            if made.weights_md5 == result.provenance.hashes.model:
-                times = [f"{t.onnx:.1f} ({t.pytorch:.1f})" for t in made.milliseconds]
-                heads = [f"{t.threads} thread{'s' * (t.threads > 1)}, batch {t.batch}" for t in made.milliseconds]
-                rows.append((
-                    made.file + ", flip test" * made.flip_test, f"{made.megabytes:.1f}", f"{made.largest_px:.1g}",
-                    f"{made.mean_px:.1g}", error(made.nme_onnx), error(made.nme_pytorch),
-                    "<br>".join(f"{head}: {time}" for head, time in zip(heads, times, strict=True)),
-                    f"{made.cpu}, {made.date}",
-                ))  # fmt: skip
-    if not rows:
+    """Files and engines of the results' own weights; empty without any."""
+    files = [
+        made
+        for result in results
+        for made in exports.get(result.name, [])
+        if made.weights_md5 == result.provenance.hashes.model
+    ]
+    if not files:
         return ""
-    header = ("file", "MB", "largest px", "mean px", "NME", "NME in PyTorch", "ms a face (PyTorch)", "measured on")
     what = "Differences of ONNX Runtime from PyTorch, over all landmarks of the test faces, in px of the input window."
-    return folded("Exported ONNX files: size, parity and time", f"{what}\n\n{markdown_table(header, rows)}")
+    header = ("file", "MB", "largest px", "mean px", "NME", "NME in PyTorch")
+    rows = [
+        (_title(made), f"{made.megabytes:.1f}", f"{made.largest_px:.1g}", f"{made.mean_px:.1g}", error(made.nme_onnx),
+         error(made.nme_pytorch))
+        for made in files
+    ]  # fmt: skip
+    engines = "\n\n".join(_engines(made) for made in files)
+    return folded("Exported files: size, parity, engines", f"{what}\n\n{markdown_table(header, rows)}\n\n{engines}")
+
+
+def _title(made: Export) -> str:
+    return made.file + ", flip test" * made.flip_test
+
+
+def _engines(made: Export) -> str:
+    """What each engine loses in NME and how long a face takes; in brackets, how many times as fast as the first row."""
+    plain = made.engines[0]
+    rows = [
+        (
+            "the published network, untuned" if each is plain else f"{each.engine} {each.precision}",
+            "" if each.nme is None else f"{each.nme - made.nme_pytorch:+.4f}",
+            *(
+                f"{time.value:.1f}" + ("" if each is plain else f" ({base.value / time.value:.1f} ×)")
+                for time, base in zip(each.milliseconds, plain.milliseconds, strict=True)
+            ),
+        )
+        for each in made.engines
+    ]
+    heads = [f"{t.threads} thread{'s' * (t.threads > 1)}, batch {t.batch}" for t in plain.milliseconds]
+    what = f"{_title(made)}: milliseconds a face and change of NME (percentage points), on {made.cpu}, {made.date}:"
+    return f"{what}\n\n{markdown_table(('engine', 'ΔNME', *heads), rows)}"

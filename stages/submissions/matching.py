@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stages.data.faces import Faces
+from stages.data.geometry import iou
 from stages.submissions.submission import NO_PREDICTION, Submission
 from stages.system.errors import InputError, refuse
 
@@ -161,13 +162,3 @@ def _boxes(submission: Submission) -> np.ndarray:
     """(M, 4) the boxes that the file gives, or else those of the predicted landmarks."""
     around = _around(submission.points)
     return around if submission.boxes is None else np.where(np.isfinite(submission.boxes), submission.boxes, around)
-
-
-def iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(M, N) intersection over union of boxes (M, 4) and (N, 4), corners; 0 where a box is NaN."""
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    areas = [np.clip(box[:, 2:] - box[:, :2], 0, None).prod(-1) for box in (one, other)]
-    union = areas[0][:, None] + areas[1][None] - common
-    return np.nan_to_num(np.divide(common, union, out=np.zeros_like(common), where=union > 0))

@@ -36,6 +36,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # failures are reported here, once
 }
 
@@ -123,6 +124,7 @@ class Known:
 
     tags: frozenset[str] = frozenset()  # names of the tags of its run
     deleted: str = ""  # the id of the run where somebody has deleted it and there is no other
+    id: str = ""  # of its run
 
 
 def known(uri: str, tags: dict) -> Known:
@@ -141,7 +143,7 @@ def known(uri: str, tags: dict) -> Known:
         return Known()
     for run in runs:
         if run.info.lifecycle_stage == "active":
-            return Known(frozenset(run.data.tags))
+            return Known(frozenset(run.data.tags), id=run.info.run_id)
     return Known(deleted=runs[0].info.run_id)
 
 
@@ -187,7 +189,7 @@ def open_run(uri: str, name: str, tags: dict, params: dict, data: DataInput | No
 
 
 def _prepare(database: Path, artifacts: str) -> None:
-    """Create the embedded database where there is none; correct the path of its artifacts if the repository moved."""
+    """Create the embedded database where there is none; correct its paths."""
     if not database.exists():
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -196,11 +198,20 @@ def _prepare(database: Path, artifacts: str) -> None:
         new.unlink(missing_ok=True)
         SqlAlchemyStore(database_uri(new), artifacts).engine.dispose()
         new.rename(database)
-    # MLflow stores absolute paths. (A file that is not a database fails here at once; MLflow would retry for 100 s.)
+    correct_paths(database)
+
+
+def correct_paths(database: Path) -> None:
+    """Correct the path of an embedded database's artifacts if the repository moved: MLflow stores absolute ones.
+
+    A file that is not a database fails here at once; MLflow would retry for 100 s.
+    """
+    artifacts = (database.parent / "mlartifacts").as_uri()
     with closing(sqlite3.connect(database)) as file, file:
         known = file.execute("SELECT artifact_location FROM experiments WHERE name = ?", [EXPERIMENT]).fetchone()
         if known and known[0].startswith("file:") and known[0] != artifacts:
-            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            columns = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location"}
+            for table, column in columns.items():
                 moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
                 file.execute(moved, [artifacts, len(known[0]) + 1, len(known[0]), known[0]])
 

@@ -23,6 +23,7 @@ GROUPS = {  # module: function, cores
     "training data": ("data", "training_path", 1),
     "network": ("network", "on_cpu", 2),
     "faces by recipe": ("network", "faces_by_recipe", 2),
+    "landmarks in pictures": ("landmarking", "engines_and_pictures", 2),
     "an epoch": ("network", "epoch", 2),
     "waiting threads": ("waiting", "busy_and_idle", 2),
     "the report": ("reporting", "small_and_large", 2),
