@@ -246,7 +246,7 @@ def test_wide_variety_widens_shapes_and_pictures_and_keeps_landmarks_on_the_feat
         corner = np.ascontiguousarray(face.image[:40, :40])
         return np.abs(corner.astype(int) - cv2.medianBlur(corner, 3)).mean()
 
-    assert np.median(openings(wide)) > 2 * np.median(openings(plain))
+    assert (openings(wide) > 0.1).mean() > 1.5 * (openings(plain) > 0.1).mean()  # more show their teeth
     assert np.mean([grain(face) for face in wide]) > 3 * np.mean([grain(face) for face in plain])
     frontal = traits.draw(0, "train", 0)
     face = render.paint_face(dataclasses.replace(_plain(), texture=frontal.texture), wide=True)
