@@ -26,7 +26,7 @@ from stages.data.nme import face_errors, normalisers
 from stages.data.scheme import DatasetScheme, read_scheme
 from stages.model import checkpoint, distributed, fit, hrnet, progress
 from stages.model.device import device
-from stages.model.examples import Examples, epoch_batches
+from stages.model.examples import Examples
 from stages.model.initialisation import load_initial_weights
 from stages.model.predict import Batches, predict
 from stages.system import errors
@@ -123,7 +123,7 @@ def main(name: str) -> None:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     machine = provenance.environment() | {"device": gpu, "processes": distributed.world_size()}
-    steps = len(epoch_batches(len(train), recipe.train.batch, recipe.train.seed, 0, distributed.world_size()))
+    steps = len(fit.batches_of(0, len(train), recipe.train, device()))
     identity = provenance.identify(experiment)
     work = Path(".training") / f"{name}-{identity.of_training()[:16]}"
     work.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def test_the_fast_data_path_gives_the_batch_of_a_plain_implementation(photos, tm
     recipe = without_changes_of_light(load_recipe("modern", "wflw", *SECTIONS))
     examples = data.cut_examples(photos, recipe, tmp_path / "train.npy", faces=12)
     index, order = np.arange(12), examples.flip_order.numpy()
-    images, maps, _ = examples.batch(index, recipe, step_generator(1, 0, 3), CPU)
+    images, maps, _ = examples.batch(examples.draw(index, recipe, step_generator(1, 0, 3), CPU), recipe, CPU)
     expected_images, expected_maps = data.obvious_batch(photos, index, recipe, step_generator(1, 0, 3), order)
     assert grey_levels(images.numpy() - expected_images) < 1
     np.testing.assert_allclose(maps.numpy(), expected_maps, atol=1e-5)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages.model.device import constant
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB, as the published weights expect
 
 
@@ -92,7 +94,7 @@ def warp(crops: Tensor, window: Tensor, size: int) -> Tensor:
 def warp_by_grid(crops: Tensor, window: Tensor, size: int) -> Tensor:
     """`warp` by one `grid_sample` for the whole batch."""
     crop_size = crops.shape[1]
-    window = window.to(crops.device)
+    window = window.to(crops.device, non_blocking=True)
     # with align_corners=False, -1 and 1 are the outer edges of the border pixels
     axis = torch.arange(size, dtype=torch.float64, device=crops.device)
     linear, offset = window[:, :, :2] * (2 / crop_size), (2 * window[:, :, 2] + 1) / crop_size - 1
@@ -109,7 +111,7 @@ def normalise(images: Tensor) -> Tensor:
 
     def channels(values: tuple[float, ...]) -> Tensor:
         # expanded to a whole image in its memory format: four times as fast as broadcasting three numbers
-        column = torch.tensor(values, device=images.device).view(1, 3, 1, 1)
+        column = constant(values, images.device).view(1, 3, 1, 1)
         return column.expand(1, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
 
     return (images / 255 - channels(MEAN)) / channels(STD)

@@ -1,12 +1,14 @@
 """The device that this process computes on."""
 
 import ctypes
+import functools
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 def device() -> torch.device:
@@ -43,6 +45,17 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 def _allow_tf32(allowed: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+@functools.cache
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A constant on the device, copied there once: every copy of ordinary memory to a GPU waits for it."""
+    return torch.tensor(values, device=device)
+
+
+def pin(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor in page-locked memory where a GPU is to copy it while the CPU goes on; else as it is."""
+    return tensor.pin_memory() if device.type == "cuda" and torch.cuda.is_available() else tensor
 
 
 def keep_memory() -> None:

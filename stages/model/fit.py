@@ -3,9 +3,10 @@
 A step depends only on the state before it and on (seed, epoch, step): a stopped training resumes to the same bits.
 """
 
+import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from tqdm import tqdm
 from stages.model import distributed, optimisation, progress
 from stages.model.device import device as local_device
 from stages.model.device import tf32
-from stages.model.examples import Examples, epoch_batches, step_generator
+from stages.model.examples import Drawn, Examples, ahead, epoch_batches, step_generator
 from stages.model.losses import LOSSES
-from stages.model.training_state import TrainingState
+from stages.model.training_state import TrainingState, copied
 from stages.system.errors import InputError
 
 SAVE_EVERY = 60  # seconds between checkpoints, at most that much work is lost …
@@ -45,61 +46,95 @@ def fit(
     """
     device, train = local_device(), recipe.train
     model.to(device, memory_format=torch.channels_last)
-    ema = optimisation.ema_model(model, train.ema_decay) if train.ema_decay else None
+    ema = optimisation.EMA(model, train.ema_decay) if train.ema_decay else None
     state = TrainingState(model, optimisation.optimizer(model, train), ema)
     if distributed.broadcast(checkpoint.exists()):
         state.load(checkpoint)
         if distributed.rank() == 0:
             print(f"resuming after epoch {state.epoch}, step {state.step} ({checkpoint})", flush=True)
-    network = distributed.wrap_ddp(model, device, train.sync_norm)
+    network = compiled(distributed.wrap_ddp(model, device, train.sync_norm), train, device)
+    steps = len(batches_of(0, len(examples), train, device))  # as in every epoch
+    clock = progress.Clock((train.epochs - state.epoch) * steps - state.step)
+    try:
+        for epoch in range(state.epoch, train.epochs):
+            batches = batches_of(epoch, len(examples), train, device)
+            if state.step == 0:
+                state.losses = torch.zeros(steps)
+            state.losses = state.losses.to(device)
+            hidden = None if distributed.rank() == 0 else True
+            name = f"epoch {epoch + 1}/{train.epochs}"
+            drawn_steps = drawn_ahead(batches, epoch, state.step, examples, recipe, device)
+            left_of_epoch = steps - state.step
+            for drawn in tqdm(drawn_steps, name, left_of_epoch, leave=False, mininterval=1, disable=hidden):
+                lr = optimisation.learning_rate(train, epoch + state.step / steps, 1 / steps)
+                advance(state, network, examples, drawn, recipe, lr, device)
+                left = clock.step()
+                if left is not None and distributed.rank() == 0:
+                    with tqdm.external_write_mode():
+                        print(f"about {progress.duration(left)} left (after step {state.step} of {name})", flush=True)
+                # with several processes only epochs are saved, since their clocks would not agree on a step
+                if distributed.world_size() == 1 and time.monotonic() - state.saved > SAVE_EVERY:
+                    require_finite_losses(state, state.all_reduce_losses(), epoch, batches, examples, checkpoint)
+                    state.save(checkpoint)
+            losses = state.all_reduce_losses()
+            require_finite_losses(state, losses, epoch, batches, examples, checkpoint)
+            metrics = {"train/loss": float(losses.double().mean()), "lr": state.optimizer.param_groups[0]["lr"]}
+            if validate:
+                distributed.broadcast_buffers(state.result)
+                metrics |= validate(state.result)
+                if train.checkpoint == "best" and metrics["val/nme"] < state.best.get("nme", math.inf):
+                    weights = copied(state.result.state_dict())
+                    state.best = {"epoch": epoch + 1, "nme": metrics["val/nme"], "model": weights}
+            state.epoch, state.step = epoch + 1, 0
+            state.history.append({"epoch": epoch + 1, **metrics})
+            since = time.monotonic() - state.saved
+            if since > SAVE_EVERY or state.cost <= SAVE_SHARE * since or state.epoch == train.epochs:
+                state.save(checkpoint)
+            seconds, left = clock.epoch()
+            if distributed.rank() == 0:
+                epoch_done(state.history, seconds, left)
+    finally:
+        state.finish_writing()
+    return state
+
+
+def compiled(network: nn.Module, train, device: torch.device) -> nn.Module:
+    """The network as a recipe's `train.compile` asks for it on a GPU; on a CPU, where it does not pay, as it is."""
     if train.compile and device.type == "cuda":
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs uncompiled
-        network = torch.compile(network)
-    steps = len(epoch_batches(len(examples), train.batch, train.seed, 0, distributed.world_size()))  # as in every epoch
-    clock = progress.Clock((train.epochs - state.epoch) * steps - state.step)
-    for epoch in range(state.epoch, train.epochs):
-        batches = epoch_batches(len(examples), train.batch, train.seed, epoch, distributed.world_size())
-        if state.step == 0:
-            state.losses = torch.zeros(len(batches))
-        state.losses = state.losses.to(device)
-        hidden = None if distributed.rank() == 0 else True
-        name = f"epoch {epoch + 1}/{train.epochs}"
-        for index in tqdm(batches[state.step :], name, leave=False, mininterval=1, disable=hidden):
-            lr = optimisation.learning_rate(train, epoch + state.step / len(batches), 1 / len(batches))
-            for group in state.optimizer.param_groups:
-                group["lr"] = lr
-            batch = examples.batch(index, recipe, step_generator(train.seed, epoch, state.step), device)
-            share = examples.local_share(index)
-            state.losses[state.step] = train_step(network, state.optimizer, train, *batch, share) * share
-            if state.ema:
-                state.ema.update_parameters(model)
-            state.step += 1
-            left = clock.step()
-            if left is not None and distributed.rank() == 0:
-                with tqdm.external_write_mode():
-                    print(f"about {progress.duration(left)} left (after step {state.step} of {name})", flush=True)
-            # with several processes only epochs are saved, since their clocks would not agree on a step
-            if distributed.world_size() == 1 and time.monotonic() - state.saved > SAVE_EVERY:
-                require_finite_losses(state.all_reduce_losses(), epoch, batches, examples, checkpoint)
-                state.save(checkpoint)
-        losses = state.all_reduce_losses()
-        require_finite_losses(losses, epoch, batches, examples, checkpoint)
-        metrics = {"train/loss": float(losses.double().mean()), "lr": state.optimizer.param_groups[0]["lr"]}
-        if validate:
-            distributed.broadcast_buffers(state.result)
-            metrics |= validate(state.result)
-            if train.checkpoint == "best" and metrics["val/nme"] < state.best.get("nme", math.inf):
-                weights = {name: tensor.detach().cpu().clone() for name, tensor in state.result.state_dict().items()}
-                state.best = {"epoch": epoch + 1, "nme": metrics["val/nme"], "model": weights}
-        state.epoch, state.step = epoch + 1, 0
-        state.history.append({"epoch": epoch + 1, **metrics})
-        since = time.monotonic() - state.saved
-        if since > SAVE_EVERY or state.cost <= SAVE_SHARE * since or state.epoch == train.epochs:
-            state.save(checkpoint)
-        seconds, left = clock.epoch()
-        if distributed.rank() == 0:
-            epoch_done(state.history, seconds, left)
-    return state
+        network = torch.compile(network, mode=None if train.compile is True else train.compile)
+    return network
+
+
+def batches_of(epoch: int, n: int, train, device: torch.device) -> list[np.ndarray]:
+    """The batches of an epoch; of one size where the network is compiled for it, and replayed as a CUDA graph."""
+    full = bool(train.compile) and device.type == "cuda"
+    return epoch_batches(n, train.batch, train.seed, epoch, distributed.world_size(), full)
+
+
+def drawn_ahead(
+    batches: list[np.ndarray], epoch: int, first: int, examples: Examples, recipe, device: torch.device
+) -> Iterator[Drawn]:
+    """What is drawn for each of an epoch's steps, from `first` on."""
+
+    def draw(step: int) -> Drawn:
+        return examples.draw(batches[step], recipe, step_generator(recipe.train.seed, epoch, step), device)
+
+    return ahead(draw, range(first, len(batches)), device)
+
+
+def advance(
+    state: TrainingState, network: nn.Module, examples: Examples, drawn: Drawn, recipe, lr: float, device: torch.device
+) -> None:
+    """One step of the training, in which the CPU never waits for a GPU: its loss is left there."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    batch = examples.batch(drawn, recipe, device)
+    loss = train_step(network, state.optimizer, recipe.train, *batch, drawn.share)
+    state.losses[state.step] = loss * drawn.share
+    if state.ema:
+        state.ema.update()
+    state.step += 1
 
 
 def train_step(
@@ -125,15 +160,22 @@ def train_step(
 
 
 def forward(network: nn.Module, train, images: Tensor, maps: Tensor, annotated: Tensor | None = None) -> Tensor:
-    """The loss of a batch over the maps (n, K, H, W) of its `annotated` (n, K) landmarks; None: all of them."""
+    """The loss of a batch over the maps (n, K, H, W) of its `annotated` landmarks (flat indices); None: all of them."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=train.precision == "bf16"):
         predicted = network(images)
-    predicted = predicted.float()
+    predicted, loss = predicted.float(), compiled_loss(train.loss) if train.compile else LOSSES[train.loss]
     if annotated is None:
-        return LOSSES[train.loss](predicted, maps)
-    if not annotated.any():  # a process's part of a batch; the other processes wait for its gradients
+        return loss(predicted, maps)
+    if not len(annotated):  # a process's part of a batch; the other processes wait for its gradients
         return (predicted * 0).sum()
-    return LOSSES[train.loss](predicted[annotated], maps[annotated])
+    return loss(*(of.flatten(0, 1).index_select(0, annotated) for of in (predicted, maps)))
+
+
+@functools.cache
+def compiled_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss of many passes over its maps in one; without a C++ compiler, as it is."""
+    torch._dynamo.config.suppress_errors = True
+    return torch.compile(LOSSES[name])
 
 
 def out_of_memory(network: nn.Module, optimizer, train, images: Tensor, maps: Tensor) -> str:
@@ -155,11 +197,12 @@ def out_of_memory(network: nn.Module, optimizer, train, images: Tensor, maps: Te
 
 
 def require_finite_losses(
-    losses: Tensor, epoch: int, batches: list[np.ndarray], examples: Examples, checkpoint: Path
+    state: TrainingState, losses: Tensor, epoch: int, batches: list[np.ndarray], examples: Examples, checkpoint: Path
 ) -> None:
     """Raise `InputError` where a loss of this epoch is NaN or infinite, before anything of the epoch is saved."""
     wrong = torch.nonzero(~torch.isfinite(losses)).flatten()
     if len(wrong):
+        state.finish_writing()
         step = int(wrong[0])
         faces = ", ".join(examples.face_id[i] for i in batches[step])
         kept = (

@@ -1,10 +1,10 @@
 """Optimiser, learning-rate schedule and EMA."""
 
 import math
+from copy import deepcopy
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 
 
 def optimizer(model: nn.Module, train) -> torch.optim.Optimizer:
@@ -32,20 +32,27 @@ def learning_rate(train, time: float, step: float = 0.0) -> float:
     return train.lr * (1 + math.cos(math.pi * progress)) / 2
 
 
-def ema_model(model: nn.Module, decay: float) -> AveragedModel:
+class EMA(nn.Module):
     """The exponential moving average of a model's weights and batch norm statistics (Polyak and Juditsky 1992).
 
-    Call `update_parameters(model)` after each step. At step n the decay is min(decay, (1 + n) / (10 + n)): smaller at
-    first, so that the random initial weights are soon forgotten. Integer buffers keep their initial values.
+    At step n the decay is min(decay, (1 + n) / (10 + n)): smaller at first, so that the random initial weights are soon
+    forgotten. Integer buffers keep their initial values. Both models' tensors are listed once, since collecting them
+    takes longer than averaging them: they are changed in place from then on, never replaced.
     """
-    ema = AveragedModel(model, use_buffers=True)
+
+    def __init__(self, model: nn.Module, decay: float):
+        super().__init__()
+        self.module, self.decay = deepcopy(model), decay
+        # counts from 1, on the CPU: a GPU would have to send its value back in every step
+        self.register_buffer("n_averaged", torch.ones((), dtype=torch.long))
+        self._averages, self._values = (
+            [tensor.detach() for tensor in (*of.parameters(), *of.buffers()) if tensor.is_floating_point()]
+            for of in (self.module, model)
+        )
 
     @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], _: Tensor) -> None:
-        if averages[0].is_floating_point():
-            n = int(ema.n_averaged)  # on the CPU, unlike the argument, whose value a GPU would have to send back
-            torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + n) / (10 + n)))
-
-    ema.multi_avg_fn = update
-    ema.update_parameters(model)  # the first update copies the weights, so that n counts the steps
-    return ema
+    def update(self) -> None:
+        """Take in the model's weights after a step."""
+        n = int(self.n_averaged)
+        torch._foreach_lerp_(self._averages, self._values, 1 - min(self.decay, (1 + n) / (10 + n)))
+        self.n_averaged += 1

@@ -1,12 +1,13 @@
 """Photometric augmentation: grey, light, blur, noise, occlusion, of images (n, 3, s, s) float32 in 0 … 255.
 
-Random numbers come from the step's generator on the CPU, so that no step waits for the GPU; an augmentation computes
-only the faces chosen for it.
+Which faces an augmentation changes is drawn on the CPU, so that no step waits for the GPU; it computes only those.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from stages.model.device import constant
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 GAMMA, GAIN, CONTRAST = 0.5, 0.35, 0.35  # exponents of e^U(-GAMMA, GAMMA); factors of U(1 - x, 1 + x)
@@ -21,25 +22,28 @@ def draw(n: int, random: torch.Generator) -> Tensor:
     return torch.rand(n, 20, generator=random)
 
 
-def apply(images: Tensor, augment, drawn: Tensor, seed: int) -> Tensor:
-    """The images, augmented in place by a recipe's section `augment`; they stay in 0 … 255.
-
-    drawn: (n, 20) on the CPU, from `draw`. seed: of the noise, which is generated on the images' device.
-    """
+def choose(drawn: Tensor, augment) -> list[tuple[Tensor, Tensor]]:
+    """Of each augmentation in turn, the faces (m,) that get it, by its share in a recipe's section `augment`, and their
+    amounts (m, 15). drawn: (n, 20), from `draw`."""
     shares = (augment.grey, augment.light, augment.blur, augment.noise, augment.occlusion)
-    steps = (_grey, _light, _blur, _noise, _occlusion)
+    faces = [torch.nonzero(drawn[:, column] < share).flatten() for column, share in enumerate(shares)]
+    return [(rows, drawn[rows, len(shares) :]) for rows in faces]
+
+
+def apply(images: Tensor, chosen: list[tuple[Tensor, Tensor]], seed: int) -> Tensor:
+    """The images, augmented in place; they stay in 0 … 255.
+
+    chosen: from `choose`, on the images' device. seed: of the noise, which is generated there.
+    """
     noise = torch.Generator(images.device).manual_seed(seed)
-    for column, (share, step) in enumerate(zip(shares, steps, strict=True)):
-        chosen = torch.nonzero(drawn[:, column] < share).flatten()
-        if len(chosen):
-            rows = chosen.to(images.device, non_blocking=True)
-            amount = drawn[chosen, len(steps) :].to(images.device, non_blocking=True)
+    for step, (rows, amount) in zip((_grey, _light, _blur, _noise, _occlusion), chosen, strict=True):
+        if len(rows):
             images.index_copy_(0, rows, step(images[rows], amount, noise))
     return images
 
 
 def _grey(images: Tensor, amount: Tensor, noise: torch.Generator) -> Tensor:
-    weights = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
+    weights = constant(LUMA, images.device).view(1, 3, 1, 1)
     return (images * weights).sum(1, keepdim=True).expand_as(images)
 
 
@@ -76,7 +80,7 @@ def _occlusion(images: Tensor, amount: Tensor, noise: torch.Generator) -> Tensor
     axis = torch.arange(size, device=images.device)
     inside = (axis >= start[:, :, None]) & (axis < (start + sides)[:, :, None])  # (n, 2, s)
     mask = (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None]
-    rough = torch.where(amount[:, 9, None, None, None] < 0.5, 0.0, ROUGH) * _normal(images, noise)
+    rough = ROUGH * (amount[:, 9, None, None, None] >= 0.5) * _normal(images, noise)  # `where` would copy the numbers
     return torch.where(mask, (255 * amount[:, 10:13, None, None] + rough).clamp(0, 255), images)
 
 

@@ -34,14 +34,20 @@ class Batches:
         """(n, 2, 3) float64 input px → px of `images`, without augmentation."""
         return augment.plain_windows(n, self.images.shape[1], self.context, self.size, self.box)
 
-    def pixels(self, rows: slice | np.ndarray, device: torch.device) -> Tensor:
-        """(n, S, S, 3) uint8 of some faces. The first call copies all to a GPU if they fit in half its memory."""
+    def resident_on(self, device: torch.device) -> bool:
+        """Whether all images are on a GPU: the first call copies them there if they fit in half its memory."""
         if device.type == "cuda" and self.resident is None:
             fits = self.images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
             self.resident = torch.from_numpy(np.array(self.images)).to(device) if fits else False
-        if isinstance(self.resident, Tensor):
-            return self.resident[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(device)]
-        return torch.from_numpy(np.array(self.images[rows])).to(device)
+        return isinstance(self.resident, Tensor)
+
+    def read(self, rows: slice | np.ndarray) -> Tensor:
+        """(n, S, S, 3) uint8 of some faces, on the CPU."""
+        return torch.from_numpy(np.array(self.images[rows]))
+
+    def pixels(self, part: slice, device: torch.device) -> Tensor:
+        """(n, S, S, 3) uint8 of some faces, on the device."""
+        return self.resident[part] if self.resident_on(device) else self.read(part).to(device)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Sampled windows (n, 3, size, size) in 0 … 255, stretched if the model needs it, and standardised."""

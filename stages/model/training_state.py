@@ -3,14 +3,15 @@
 import hashlib
 import io
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from stages.model import distributed
+from stages.model.optimisation import EMA
 from stages.system.errors import InputError
 from stages.system.files import atomic
 
@@ -23,7 +24,7 @@ class TrainingState:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    ema: AveragedModel | None
+    ema: EMA | None
     epoch: int = 0  # epochs finished
     step: int = 0  # steps finished in the current epoch
     losses: Tensor = field(default_factory=lambda: torch.zeros(0))  # of the epoch's steps, this process's part
@@ -32,7 +33,8 @@ class TrainingState:
         default_factory=dict
     )  # epoch, nme and model of the best epoch on val, if it is kept
     saved: float = field(default_factory=time.monotonic)  # when
-    cost: float = 0.0  # seconds of the last save
+    cost: float = 0.0  # seconds of copying for the last checkpoint and of writing the one before
+    writing: Future | None = None  # of the last checkpoint
 
     @property
     def result(self) -> nn.Module:
@@ -40,8 +42,13 @@ class TrainingState:
         return self.ema.module if self.ema else self.model
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all; call `all_reduce_losses` first, as only rank 0 writes."""
+        """Copy the state and write the copy as a checkpoint, whole or not at all, while the training goes on.
+
+        Call `all_reduce_losses` first, as only rank 0 writes, and `finish_writing` in the end. An error of the write
+        before is raised here.
+        """
         if distributed.rank() == 0:
+            wrote = self.finish_writing()
             began = time.monotonic()
             content = {
                 "model": self.model.state_dict(),
@@ -49,16 +56,18 @@ class TrainingState:
                 "ema": self.ema.state_dict() if self.ema else None,
                 "progress": {"epoch": self.epoch, "step": self.step, "history": self.history},
                 "losses": self.losses,
-                "best": self.best,
             }
-            buffer = io.BytesIO()
-            torch.save(content, buffer)
-            data = buffer.getbuffer()
-            with atomic(path) as temporary, open(temporary, "wb") as file:
-                file.write(hashlib.sha256(data).digest())
-                file.write(data)
+            content = copied(content) | {"best": self.best}  # which no step changes
+            pool = ThreadPoolExecutor(1)
+            self.writing = pool.submit(write_checkpoint, path, content)
+            pool.shutdown(wait=False)  # ends the thread afterwards
             self.saved = time.monotonic()
-            self.cost = self.saved - began
+            self.cost = self.saved - began + wrote
+
+    def finish_writing(self) -> float:
+        """Wait until the checkpoint is written; returns the seconds that it took, 0 where there was none."""
+        writing, self.writing = self.writing, None
+        return writing.result() if writing else 0.0
 
     def load(self, path: Path) -> None:
         """Restore a checkpoint, in all processes. Raises `InputError` where the file is damaged."""
@@ -80,6 +89,27 @@ class TrainingState:
         total = distributed.all_reduce(self.losses.clone())
         self.losses = total.clone() if distributed.rank() == 0 else torch.zeros_like(total)
         return total[: self.step]
+
+
+def copied(content):
+    """Nested dicts and lists with their tensors copied to the CPU."""
+    if isinstance(content, Tensor):
+        return content.detach().to("cpu", copy=True)
+    if isinstance(content, dict):
+        return {key: copied(value) for key, value in content.items()}
+    return [copied(value) for value in content] if isinstance(content, list) else content
+
+
+def write_checkpoint(path: Path, content: dict) -> float:
+    """Returns the seconds that it took."""
+    began = time.monotonic()
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getbuffer()
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        file.write(hashlib.sha256(data).digest())
+        file.write(data)
+    return time.monotonic() - began
 
 
 def read_checkpoint(path: Path) -> dict:

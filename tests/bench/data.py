@@ -190,7 +190,7 @@ def training_path(faces: int = 128, photos: int = 16, repeats: int = 20, batch: 
             def fast(examples=examples, recipe=recipe, steps=steps) -> None:
                 step = next(steps)
                 index = epoch_batches(faces, batch, 1, step)[0]
-                examples.batch(index, recipe, step_generator(1, 0, step), CPU)
+                examples.batch(examples.draw(index, recipe, step_generator(1, 0, step), CPU), recipe, CPU)
 
             def obvious(recipe=recipe, order=order, steps=plain_steps) -> None:
                 step = next(steps)

@@ -1,0 +1,158 @@
+"""A training step for a GPU: nothing in it waits for the GPU, it mixes no devices, and its shapes never vary.
+
+Where there is no GPU, torch's meta device stands in for one: its tensors have a shape and no values, so reading one is an
+error. `NoWaiting` refuses what the meta device forgives. What a GPU itself says is tested where there is one.
+"""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from test_training import random_examples, tiny_recipe
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from stages.model import fit, optimisation
+from stages.model import device as devices
+from stages.model.examples import Examples, epoch_batches
+from stages.model.hrnet import HRNet, HRNetConfig
+from stages.model.training_state import TrainingState
+
+CPU, STAND_IN = torch.device("cpu"), torch.device("meta")
+COPIES = {torch.ops.aten.copy_.default: 2, torch.ops.aten._to_copy.default: None}  # and where non_blocking stands
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuse operations on tensors of two devices, but for asynchronous copies and numbers in arithmetic."""
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        named = named or {}
+        result = operation(*arguments, **named)
+        copy = operation in COPIES
+        tensors = [leaf for leaf in tree_leaves((arguments, named, result)) if isinstance(leaf, torch.Tensor)]
+        # a number goes to a kernel of arithmetic as an argument, but `where` and copies make a tensor of it
+        counted = tensors if copy or "where" in str(operation) else [tensor for tensor in tensors if tensor.ndim]
+        if len({tensor.device for tensor in counted}) > 1:
+            asynchronous = named.get("non_blocking", arguments[2:3] == (True,) if COPIES.get(operation) else False)
+            assert copy and asynchronous, f"{operation} mixes devices or waits for a copy between them"
+        return result
+
+
+def recipe_of_everything(loss: str, rounding: str) -> SimpleNamespace:
+    """All augmentation of every face, EMA and the contrast stretch: every line that a step can run."""
+    recipe = tiny_recipe(ema_decay=0.9)
+    for name in ("grey", "light", "blur", "noise", "occlusion"):
+        setattr(recipe.augment, name, 1.0)
+    recipe.input.stretch, recipe.train.precision = True, "bf16"
+    recipe.train.loss, recipe.target.rounding = loss, rounding
+    return recipe
+
+
+def state_on(device: torch.device, recipe: SimpleNamespace) -> TrainingState:
+    torch.manual_seed(1)
+    model = HRNet(3, HRNetConfig(4, 8, 1, (1, 1, 1), 1)).to(device, memory_format=torch.channels_last)
+    state = TrainingState(model, optimisation.optimizer(model, recipe.train), optimisation.EMA(model, 0.9))
+    state.losses = torch.zeros(8, device=device)
+    return state
+
+
+def examples_with_a_hidden_landmark(recipe: SimpleNamespace) -> Examples:
+    examples = random_examples(recipe)
+    examples.landmarks[:, 1] = torch.nan
+    return examples
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """The meta device, with what torch does not have for it."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    generator = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device="cpu": generator())
+    yield STAND_IN
+    devices.constant.cache_clear()
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize(("loss", "rounding"), [("awing", "exact"), ("mse", "paper"), ("smooth_l1", "exact")])
+def test_no_line_of_a_step_waits_for_the_device_or_mixes_devices(stand_in, loss, rounding, resident):
+    recipe = recipe_of_everything(loss, rounding)
+    examples = examples_with_a_hidden_landmark(recipe)
+    batches = fit.batches_of(0, len(examples), recipe.train, CPU)
+    drawn = list(fit.drawn_ahead(batches, 0, 0, examples, recipe, CPU))[:2]
+    if resident:
+        examples.faces.resident = torch.from_numpy(np.array(examples.faces.images)).to(stand_in)
+        drawn = [each._replace(pixels=None) for each in drawn]
+    state = state_on(stand_in, recipe)
+    for step, of_step in enumerate(drawn):
+        with NoWaiting() if step else nullcontext():  # the first step may put constants on the device
+            fit.advance(state, state.model, examples, of_step, recipe, 0.01, stand_in)
+    assert state.step == 2
+    assert state.losses.device == stand_in
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda x: x + torch.ones(4),
+        lambda x: x + torch.ones(4).to(x.device),
+        lambda x: torch.where(x > 0, 0.0, 1.0),
+        lambda x: x * torch.tensor((1.0, 2.0, 3.0, 4.0), device=x.device),
+        lambda x: x[torch.tensor([0, 1])],
+        lambda x: x[x > 0],
+        lambda x: x if x.sum() > 0 else -x,
+        lambda x: float(x.sum()),
+        lambda x: x.cpu(),
+    ],
+)
+def test_the_stand_in_refuses_what_would_wait_on_a_gpu(fault):
+    x = torch.zeros(4, device=STAND_IN)
+    with pytest.raises((AssertionError, RuntimeError, NotImplementedError)), NoWaiting():  # noqa: PT012
+        fault(x)
+
+
+@needs_gpu
+@pytest.mark.parametrize("loss", ["mse", "awing"])
+def test_no_line_of_a_step_waits_for_the_gpu(loss):
+    recipe, device = recipe_of_everything(loss, "exact"), devices.device()
+    examples = examples_with_a_hidden_landmark(recipe)
+    batches = fit.batches_of(0, len(examples), recipe.train, device)
+    state = state_on(device, recipe)
+    try:
+        for drawn in fit.drawn_ahead(batches, 0, 0, examples, recipe, device):
+            fit.advance(state, state.model, examples, drawn, recipe, 0.01, device)
+            torch.cuda.set_sync_debug_mode("error")  # after the first step, which puts constants on the device
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(state.losses[: state.step]).all()
+
+
+@pytest.mark.parametrize(("n", "batch"), [(33, 8), (16, 8), (5, 8)])
+def test_batches_for_a_compiled_network_are_of_one_size_and_leave_other_faces_out_every_epoch(n, batch):
+    epochs = [epoch_batches(n, batch, 1, epoch, full=True) for epoch in range(2)]
+    for batches in epochs:
+        assert {len(part) for part in batches} == {min(n, batch)}
+        faces = np.concatenate(batches)
+        assert len(set(faces)) == len(faces) == n - n % min(n, batch)
+    if n % min(n, batch):
+        left_out = [set(range(n)) - set(np.concatenate(batches)) for batches in epochs]
+        assert left_out[0] != left_out[1]
+
+
+def test_a_compiled_step_is_one_graph_that_is_never_compiled_again(monkeypatch):
+    """As a CUDA graph needs it: no break, and no shape, address or flag of a later step or epoch that is new to it."""
+    monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
+    recipe = tiny_recipe(ema_decay=0.9)
+    recipe.train.compile = True
+    monkeypatch.setattr(fit, "compiled_loss", fit.LOSSES.get)
+    examples, state = random_examples(recipe), state_on(CPU, recipe)
+    network = torch.compile(state.model, backend="eager", fullgraph=True, dynamic=False)
+    addresses = [tensor.data_ptr() for tensor in state.model.state_dict().values()]
+    for epoch in range(2):
+        state.step = 0
+        batches = fit.batches_of(epoch, len(examples), recipe.train, torch.device("cuda"))
+        for drawn in fit.drawn_ahead(batches[:2], epoch, 0, examples, recipe, CPU):
+            fit.advance(state, network, examples, drawn, recipe, 0.01 / (1 + epoch), CPU)
+    assert [tensor.data_ptr() for tensor in state.model.state_dict().values()] == addresses
