@@ -1,31 +1,34 @@
 """A training step for a GPU: nothing in it waits for the GPU, it mixes no devices, and its shapes never vary.
 
-Where there is no GPU, torch's meta device stands in for one: its tensors have a shape and no values, so reading one is an
-error. `NoWaiting` refuses what the meta device forgives. What a GPU itself says is tested where there is one.
+Where there is no GPU, torch's meta device stands in for one: its tensors have a shape and no values, so reading one is
+an error. `no_waiting` refuses what the meta device forgives. What a GPU itself says is tested where there is one.
 """
 
-from contextlib import nullcontext
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from test_training import random_examples, tiny_recipe
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from stages.model import fit, optimisation
 from stages.model import device as devices
+from stages.model import fit, optimisation
 from stages.model.examples import Examples, epoch_batches
 from stages.model.hrnet import HRNet, HRNetConfig
 from stages.model.training_state import TrainingState
 
 CPU, STAND_IN = torch.device("cpu"), torch.device("meta")
-COPIES = {torch.ops.aten.copy_.default: 2, torch.ops.aten._to_copy.default: None}  # and where non_blocking stands
+COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
-class NoWaiting(TorchDispatchMode):
+class OneDevice(TorchDispatchMode):
     """Refuse operations on tensors of two devices, but for asynchronous copies and numbers in arithmetic."""
 
     def __torch_dispatch__(self, operation, types, arguments=(), named=None):
@@ -36,9 +39,24 @@ class NoWaiting(TorchDispatchMode):
         # a number goes to a kernel of arithmetic as an argument, but `where` and copies make a tensor of it
         counted = tensors if copy or "where" in str(operation) else [tensor for tensor in tensors if tensor.ndim]
         if len({tensor.device for tensor in counted}) > 1:
-            asynchronous = named.get("non_blocking", arguments[2:3] == (True,) if COPIES.get(operation) else False)
-            assert copy and asynchronous, f"{operation} mixes devices or waits for a copy between them"
+            asynchronous = copy and (named.get("non_blocking") or arguments[2:3] == (True,))
+            assert asynchronous, f"{operation} mixes devices or waits for a copy between them"
         return result
+
+
+class NoConstants(TorchFunctionMode):
+    """Refuse tensors made of Python's numbers on a device, which are copied there inside of torch."""
+
+    def __torch_function__(self, function, types, arguments=(), named=None):
+        device = (named or {}).get("device")
+        assert function not in (torch.tensor, torch.as_tensor) or device in (None, CPU), "a constant is copied"
+        return function(*arguments, **(named or {}))
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    with OneDevice(), NoConstants():
+        yield
 
 
 def recipe_of_everything(loss: str, rounding: str) -> SimpleNamespace:
@@ -70,7 +88,13 @@ def stand_in(monkeypatch):
     """The meta device, with what torch does not have for it."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     generator = torch.Generator
-    monkeypatch.setattr(torch, "Generator", lambda device="cpu": generator())
+
+    class AnyGenerator(generator):
+        def __new__(cls, device=CPU):
+            return generator.__new__(generator)
+
+    monkeypatch.setattr(torch, "Generator", AnyGenerator)
+    monkeypatch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: ["meta"])
     yield STAND_IN
     devices.constant.cache_clear()
 
@@ -87,7 +111,7 @@ def test_no_line_of_a_step_waits_for_the_device_or_mixes_devices(stand_in, loss,
         drawn = [each._replace(pixels=None) for each in drawn]
     state = state_on(stand_in, recipe)
     for step, of_step in enumerate(drawn):
-        with NoWaiting() if step else nullcontext():  # the first step may put constants on the device
+        with no_waiting() if step else nullcontext():  # the first step may put constants on the device
             fit.advance(state, state.model, examples, of_step, recipe, 0.01, stand_in)
     assert state.step == 2
     assert state.losses.device == stand_in
@@ -98,7 +122,7 @@ def test_no_line_of_a_step_waits_for_the_device_or_mixes_devices(stand_in, loss,
     [
         lambda x: x + torch.ones(4),
         lambda x: x + torch.ones(4).to(x.device),
-        lambda x: torch.where(x > 0, 0.0, 1.0),
+        lambda x: torch.where(x > 0, x, torch.tensor(1.0)),
         lambda x: x * torch.tensor((1.0, 2.0, 3.0, 4.0), device=x.device),
         lambda x: x[torch.tensor([0, 1])],
         lambda x: x[x > 0],
@@ -109,7 +133,7 @@ def test_no_line_of_a_step_waits_for_the_device_or_mixes_devices(stand_in, loss,
 )
 def test_the_stand_in_refuses_what_would_wait_on_a_gpu(fault):
     x = torch.zeros(4, device=STAND_IN)
-    with pytest.raises((AssertionError, RuntimeError, NotImplementedError)), NoWaiting():  # noqa: PT012
+    with pytest.raises((AssertionError, RuntimeError, NotImplementedError)), no_waiting():
         fault(x)
 
 
@@ -153,6 +177,6 @@ def test_a_compiled_step_is_one_graph_that_is_never_compiled_again(monkeypatch):
     for epoch in range(2):
         state.step = 0
         batches = fit.batches_of(epoch, len(examples), recipe.train, torch.device("cuda"))
-        for drawn in fit.drawn_ahead(batches[:2], epoch, 0, examples, recipe, CPU):
+        for drawn in fit.drawn_ahead(batches, epoch, 0, examples, recipe, CPU):
             fit.advance(state, network, examples, drawn, recipe, 0.01 / (1 + epoch), CPU)
     assert [tensor.data_ptr() for tensor in state.model.state_dict().values()] == addresses

@@ -124,7 +124,9 @@ def test_the_processes_slices_of_a_batch_cover_it_once(monkeypatch, world_size):
 
 def test_out_of_memory_reports_the_batch_size_that_fits(monkeypatch):
     network = torch.nn.Conv2d(3, 2, 1)
-    train = SimpleNamespace(loss="mse", batch=16, precision="fp32", optimizer="adam", lr=0.1, weight_decay=0.0, compile=False)
+    train = SimpleNamespace(
+        loss="mse", batch=16, precision="fp32", optimizer="adam", lr=0.1, weight_decay=0.0, compile=False
+    )
     forward = fit.forward
 
     def small_memory(network, train, images, maps, annotated=None):

@@ -28,8 +28,9 @@ def epoch_batches(
 ) -> list[np.ndarray]:
     """Indices of an epoch's batches of at most `batch` faces: a new order every epoch, no undersized last batch.
 
-    full: every batch has exactly `batch` faces (n, if there are fewer), and what is left of the order is left out: other
-    faces each time. Else every face is in one batch, and the sizes differ by one at most. Each of the processes needs a face of every batch: where batches of `batch` faces or one fewer would leave one
+    full: every batch has exactly `batch` faces (n, if there are fewer), and what is left of the order is left out:
+    other faces each time. Else every face is in one batch, and the sizes differ by one at most.
+    Each of the processes needs a face of every batch: where batches of `batch` faces or one fewer would leave one
     without (16 processes, batches of 15 and 16 faces), they have one more instead. Raises `InputError` where there are
     fewer faces in a batch, or in all, than processes.
     """

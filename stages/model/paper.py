@@ -64,7 +64,7 @@ def stretch(images: Tensor) -> Tensor:
     """`images` (N, 3, H, W) with the contrast of each stretched linearly to 0 … 255; a constant image becomes 0."""
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     span = high - low
-    return (images - low) * (255 / span.masked_fill(span == 0, 1))
+    return (images - low) * (255 / torch.where(span > 0, span, 1))
 
 
 def targets(landmarks: Tensor, center: Tensor, scale: Tensor, sigma: float, size: int = MAP) -> Tensor:

@@ -80,7 +80,7 @@ def _occlusion(images: Tensor, amount: Tensor, noise: torch.Generator) -> Tensor
     axis = torch.arange(size, device=images.device)
     inside = (axis >= start[:, :, None]) & (axis < (start + sides)[:, :, None])  # (n, 2, s)
     mask = (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None]
-    rough = ROUGH * (amount[:, 9, None, None, None] >= 0.5) * _normal(images, noise)  # `where` would copy the numbers
+    rough = torch.where(amount[:, 9, None, None, None] < 0.5, 0.0, ROUGH) * _normal(images, noise)
     return torch.where(mask, (255 * amount[:, 10:13, None, None] + rough).clamp(0, 255), images)
 
 
