@@ -11,7 +11,7 @@ import torch
 from stages.config.experiment import load_recipe
 from stages.model import augment
 from stages.model.examples import step_generator
-from tests.bench import data, exactness, measure, network, reporting, waiting
+from tests.bench import cpu, data, exactness, measure, network, reporting, waiting
 from tests.bench.__main__ import GROUPS
 
 SECTIONS = ("model", "input", "target", "augment", "train")
@@ -90,7 +90,7 @@ def test_every_figure_can_be_measured_and_written(tmp_path, monkeypatch):
         *data.reading(rows=50, images=1, repeats=1),
         *data.codec(batch=2, repeats=1),
         *data.training_path(faces=4, photos=1, repeats=1, batch=2),
-        *network.on_cpu({"modern": tiny()}, size=64, batch=2, repeats=1),
+        *cpu.on_cpu({"modern": tiny()}, size=64, batches=(8,), repeats=1),
         *network.faces_by_recipe(recipes={"modern": with_evaluation(tiny())}, faces=4),
         *network.epoch(tiny(), faces=8, photos=1, size=112),
         *waiting.busy_and_idle(steps=1, rounds=1),

@@ -91,8 +91,9 @@ class Train(Section):
     """Batch norm over all processes instead of each alone."""
     precision: Literal["fp32", "tf32", "bf16"]
     """Of the forward and backward pass; `tf32` is `fp32` but on a GPU."""
-    compile: bool
-    """`torch.compile` on a GPU."""
+    compile: bool | Literal["reduce-overhead"]
+    """`torch.compile`: of the network on a GPU, where every batch then has exactly `batch` faces and the rest of an
+    epoch's order is left out (`reduce-overhead`: also CUDA graphs), and of the loss."""
     seed: Seed
     """Of initial weights, order of faces and augmentation."""
     checkpoint: Literal["best", "last"]

@@ -21,7 +21,7 @@ GROUPS = {  # module: function, cores
     "reading": ("data", "reading", 1),
     "codec": ("data", "codec", 1),
     "training data": ("data", "training_path", 1),
-    "network": ("network", "on_cpu", 2),
+    "network": ("cpu", "on_cpu", 2),
     "faces by recipe": ("network", "faces_by_recipe", 2),
     "landmarks in pictures": ("landmarking", "engines_and_pictures", 2),
     "an epoch": ("network", "epoch", 2),

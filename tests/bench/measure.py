@@ -67,6 +67,12 @@ def seconds(work: Callable[[], object], repeats: int, warmup: int = 1) -> np.nda
     return np.array(taken)
 
 
+def by_turns(works: dict[str, Callable[[], object]], repeats: int, warmup: int = 1) -> dict[str, np.ndarray]:
+    """`seconds` of each, one after the other in every round, so that what else the machine does falls on all."""
+    rounds = [{name: seconds(work, 1, warmup=0) for name, work in works.items()} for _ in range(warmup + repeats)]
+    return {name: np.concatenate([taken[name] for taken in rounds[warmup:]]) for name in works}
+
+
 def timed(
     name: str, taken: np.ndarray, per: int, how: str, *, unit: str = "ms a face", plain: np.ndarray | None = None, **of
 ) -> Figure:

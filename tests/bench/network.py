@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.config.experiment import load_recipe
@@ -17,15 +16,14 @@ from stages.config.pipeline import PARAMS
 from stages.inference.cost import workload
 from stages.model import augment, fit, heatmap, hrnet, optimisation
 from stages.model.device import device as own_device
-from stages.model.device import keep_memory
-from stages.model.examples import epoch_batches, step_generator
+from stages.model.examples import Drawn, epoch_batches, step_generator
 from stages.model.predict import Batches, predict
-from tests.bench.data import RECIPES, cut_examples, photographs
+from stages.model.training_state import TrainingState
+from tests.bench.data import cut_examples, photographs
 from tests.bench.measure import Figure, Missing, seconds, timed
 
 LANDMARKS, SIZE = 98, 256
 SECTIONS = ("model", "input", "target", "augment", "train")
-PLAIN = "the same network untuned (NCHW, batch norms apart)"
 
 
 def build(recipe) -> hrnet.HRNet:
@@ -42,47 +40,7 @@ def a_batch(n: int, size: int) -> tuple[Tensor, Tensor]:
     return images, heatmap.encode(cells * torch.rand(n, LANDMARKS, 2, generator=random), cells, 1.5)
 
 
-# ---- CPU
-
-
-def on_cpu(recipes: dict | None = None, size: int = SIZE, batch: int = 8, repeats: int = 5) -> list[Figure]:
-    """A step of training by each recipe, and inference; both beside the network as torch runs it untuned."""
-    recipes = recipes or {name: load_recipe(name, "wflw", *SECTIONS) for name in RECIPES}
-    images, maps = a_batch(batch, size)
-    how = f"{size}×{size}, batch {batch}, {torch.get_num_threads()} cores"
-
-    model = build(next(iter(recipes.values())))
-    plain_optimizer = torch.optim.Adam(model.parameters(), 1e-4)
-
-    def plain_step() -> None:
-        plain_optimizer.zero_grad()
-        F.mse_loss(model(images), maps).backward()
-        plain_optimizer.step()
-
-    plain_training = seconds(plain_step, max(2, repeats // 2))
-    with torch.inference_mode():
-        model.eval()
-        plain_inference = seconds(lambda: model(images), max(2, repeats // 2))
-
-    keep_memory()  # as training does; the plain steps went without
-    images = images.contiguous(memory_format=torch.channels_last)
-    figures = []
-    for name, recipe in recipes.items():
-        model, train = build(recipe).to(memory_format=torch.channels_last), recipe.train
-        optimizer = optimisation.optimizer(model, train)
-        taken = seconds(lambda of=(model, optimizer, train): fit.train_step(*of, images, maps), repeats, warmup=2)
-        what = f"{how}, {train.precision}, loss {train.loss}"
-        figures.append(
-            timed(
-                f"train step, {name}", taken, batch, what, at_most=190, plain=plain_training,
-                baseline_is=f"{PLAIN}, fp32, loss mse",
-            )
-        )  # fmt: skip
-    with torch.inference_mode():
-        fused = hrnet.fuse_for_inference(model).to(memory_format=torch.channels_last)
-        taken = seconds(lambda: fused(images), 2 * repeats, warmup=2)
-    what = f"{how}, fp32, batch norm fused"
-    return [*figures, timed("inference", taken, batch, what, at_most=55, plain=plain_inference, baseline_is=PLAIN)]
+# ---- an epoch
 
 
 def epoch(recipe=None, faces: int | None = None, photos: int = 8, size: int = 448) -> list[Figure]:
@@ -187,7 +145,8 @@ def on_gpu() -> list[Figure | Missing]:
     if not torch.cuda.is_available():
         return [Missing("training and inference on a GPU", "there is none")]
     torch.cuda.reset_peak_memory_stats()
-    figures = throughput(torch.device("cuda"), load_recipe("modern", "wflw", *SECTIONS))
+    recipe = load_recipe("modern", "wflw", *SECTIONS)
+    figures = [figure for batch in (recipe.train.batch, 256) for figure in throughput(own_device(), recipe, batch)]
     memory = torch.cuda.max_memory_allocated() / 2**30
     figures.append(Figure("GPU: memory", memory, "GiB", "the most that tensors took, training faces included"))
     return figures + faces_by_recipe(torch.device("cuda"), faces=2048)
@@ -209,15 +168,17 @@ def throughput(
         model = build(recipe).to(device, memory_format=torch.channels_last)
         forward, both = flops(model, size, device)
         optimizer = optimisation.optimizer(model, train)
-        ema = optimisation.ema_model(model, train.ema_decay)
-        network = torch.compile(model) if train.compile else model
-        images, maps, _ = examples.batch(np.arange(n), recipe, step_generator(1, 0, 0), device)
+        state = TrainingState(model, optimizer, optimisation.EMA(model, train.ema_decay))
+        network = fit.compiled(model, train, device)
+
+        def draw(step: int) -> Drawn:
+            return examples.draw(epoch_batches(faces, n, 1, step)[0], recipe, step_generator(1, 0, step), device)
+
+        images, maps, _ = examples.batch(draw(0), recipe, device)
 
         def whole_step(step: int) -> None:
-            index = epoch_batches(faces, n, 1, step)[0]
-            seen, targets, _ = examples.batch(index, recipe, step_generator(1, 0, step), device)
-            fit.train_step(network, optimizer, train, seen, targets)
-            ema.update_parameters(model)
+            state.step, state.losses = 0, torch.zeros(1, device=device)
+            fit.advance(state, network, examples, draw(step), recipe, train.lr, device)
 
         training = rate(whole_step, n, steps, device)
         training_alone = rate(lambda step: fit.train_step(network, optimizer, train, images, maps), n, steps, device)
@@ -240,6 +201,8 @@ def throughput(
     how = f"{size}×{size}, batch {n}, {train.precision}, {'compiled' if train.compile else 'not compiled'}"
     of_peak = f"{how}; network alone, {forward / 1e9:.2f} GFLOP an image forward and {both / 1e9:.2f} in all"
     device_name = "GPU" if device.type == "cuda" else device.type.upper()
+    if device.type == "cuda":
+        device_name += f", batch {n}"
     told = [
         ("training", training, "images/s", how + "; augmentation, targets, averaging included", 4000),
         ("training, network alone", training_alone, "images/s", how, None),
