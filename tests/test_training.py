@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from conftest import ROOT
 from stages import evaluate, predict, train
 from stages.config.experiment import load_recipe
 from stages.data.crops import read_index
-from stages.model import fit, optimisation
+from stages.model import fit, optimisation, training_state
 from stages.model.examples import Examples, epoch_batches, step_generator
 from stages.model.hrnet import HRNet, HRNetConfig
 from stages.model.predict import Batches
@@ -236,6 +237,32 @@ def test_a_checkpoint_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingState, "save", slow)
     trained(tmp_path / "last.pt", tiny_recipe())
     assert saves == [1, 4]
+
+
+def test_a_checkpoint_is_written_beside_the_training_with_the_state_at_its_call(tmp_path, monkeypatch):
+    may_write, write = threading.Event(), training_state.write_checkpoint
+
+    def slow(path, content):
+        may_write.wait(20)
+        return write(path, content)
+
+    monkeypatch.setattr(training_state, "write_checkpoint", slow)
+    model = torch.nn.BatchNorm2d(3)
+    state = TrainingState(model, torch.optim.Adam(model.parameters()), optimisation.EMA(model, 0.9))
+    state.save(tmp_path / "last.pt")
+    assert not (tmp_path / "last.pt").exists()
+    for tensor in (*state.result.state_dict().values(), *model.state_dict().values()):
+        tensor.fill_(7)  # as the next step does, in place
+    may_write.set()
+    state.finish_writing()
+    kept = read_checkpoint(tmp_path / "last.pt")
+    assert not any((tensor == 7).any() for of in ("model", "ema") for tensor in kept[of].values())
+
+
+def test_an_error_of_the_writing_thread_ends_the_training(tmp_path):
+    (tmp_path / "a file").touch()
+    with pytest.raises(OSError, match="a file"):
+        trained(tmp_path / "a file" / "last.pt", tiny_recipe())
 
 
 def test_the_learning_rate_falls_after_its_milestones():

@@ -20,8 +20,8 @@ PLAIN = "the same network untuned (NCHW, batch norms apart)"
 def on_cpu(
     recipes: dict | None = None, size: int = SIZE, batches: tuple[int, ...] = (8, 16), repeats: int = 5
 ) -> list[Figure]:
-    """A step of training by each recipe, by its batch of 16 and by that of two cores, and inference; all beside the
-    network as torch runs it untuned, by turns."""
+    """A step of training by each recipe, with the batch of the recipes for a CPU and the larger one of the others, and
+    inference; all beside the network as torch runs it untuned, by turns."""
     keep_memory()
     recipes = recipes or {name: load_recipe(name, "wflw", *SECTIONS) for name in RECIPES}
     figures = [figure for batch in batches for figure in training_steps(recipes, size, batch, repeats)]
