@@ -107,9 +107,15 @@ def compiled(network: nn.Module, train, device: torch.device) -> nn.Module:
 
 
 def batches_of(epoch: int, n: int, train, device: torch.device) -> list[np.ndarray]:
-    """The batches of an epoch; of one size where the network is compiled for it, and replayed as a CUDA graph."""
+    """The batches of an epoch, of one pass over the faces or, for `train.least_steps`, of several; of one size where the
+    network is compiled for it, and replayed as a CUDA graph."""
     full = bool(train.compile) and device.type == "cuda"
-    return epoch_batches(n, train.batch, train.seed, epoch, distributed.world_size(), full)
+
+    def one_pass(number: int) -> list[np.ndarray]:
+        return epoch_batches(n, train.batch, train.seed, number, distributed.world_size(), full)
+
+    passes = max(1, math.ceil(train.least_steps / (train.epochs * len(one_pass(0)))))
+    return [batch for number in range(epoch * passes, (epoch + 1) * passes) for batch in one_pass(number)]
 
 
 def drawn_ahead(
