@@ -42,6 +42,7 @@ def tiny_recipe(ema_decay: float = 0.0) -> SimpleNamespace:
         train=SimpleNamespace(
             loss="mse", optimizer="adam", weight_decay=0, lr=0.01, epochs=4, schedule="steps", milestones=[3],
             gamma=0.1, warmup=0, ema_decay=ema_decay, batch=8, sync_norm=False, precision="fp32", compile=False, seed=1,
+            least_steps=0,
         ),
     )  # fmt: skip
 
@@ -128,6 +129,18 @@ def test_batches_contain_every_face_once_and_are_of_even_size():
     assert sorted(np.concatenate(batches)) == list(range(33))
     assert {len(batch) for batch in batches} == {6, 7}
     assert not np.array_equal(batches[0], epoch_batches(33, 8, 1, 1)[0])
+
+
+@pytest.mark.parametrize(("least_steps", "passes"), [(0, 1), (20, 1), (21, 2), (100, 5)])
+def test_few_faces_are_passed_over_until_there_are_enough_steps(least_steps, passes):
+    """4 epochs of 33 faces in batches of 8 are 20 steps."""
+    recipe = tiny_recipe()
+    recipe.train.least_steps = least_steps
+    epochs = [fit.batches_of(epoch, 33, recipe.train, torch.device("cpu")) for epoch in range(recipe.train.epochs)]
+    assert [len(batches) for batches in epochs] == [5 * passes] * 4
+    assert all(np.array_equal(np.bincount(np.concatenate(batches)), [passes] * 33) for batches in epochs)
+    orders = [tuple(np.concatenate(batches[i : i + 5])) for batches in epochs for i in range(0, 5 * passes, 5)]
+    assert len(set(orders)) == 4 * passes
 
 
 @pytest.mark.parametrize(

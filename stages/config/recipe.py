@@ -76,8 +76,8 @@ class Train(Section):
     epochs: Count
     """Passes over the train split."""
     least_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps in all at least: where `epochs` passes over the faces are fewer, an epoch passes over them several times, so
-    that a training on few faces is none of a few steps."""
+    """Steps in all at least: where `epochs` passes over the faces are fewer, an epoch has several passes, so that a
+    training on few faces is none of a few steps."""
     schedule: Literal["steps", "cosine"]
     """`steps`: the learning rate is multiplied by `gamma` at each milestone; `cosine`: it falls to 0 along a cosine."""
     milestones: list[Count]

@@ -107,8 +107,10 @@ def compiled(network: nn.Module, train, device: torch.device) -> nn.Module:
 
 
 def batches_of(epoch: int, n: int, train, device: torch.device) -> list[np.ndarray]:
-    """The batches of an epoch, of one pass over the faces or, for `train.least_steps`, of several; of one size where the
-    network is compiled for it, and replayed as a CUDA graph."""
+    """The batches of an epoch: of one pass over the faces or, for `train.least_steps`, of several.
+
+    They are of one size where the network is compiled for it, and replayed as a CUDA graph.
+    """
     full = bool(train.compile) and device.type == "cuda"
 
     def one_pass(number: int) -> list[np.ndarray]:
