@@ -258,6 +258,7 @@ def test_landmarks_are_found_in_pictures(clone, yunet):
 
 
 def test_a_registered_model_is_served_as_the_command_line_finds_landmarks(clone):
+    del clone.environment["LANDMARKS_TRACKING"]
     printed = clone.run(clone.block("python -m stages.register demo-quick"))
     assert "models:/landmarks-demo@candidate is version 1 now" in printed
     assert "models:/landmarks-demo@champion is version" in printed, "it is the first"
@@ -284,6 +285,7 @@ def test_a_registered_model_is_served_as_the_command_line_finds_landmarks(clone)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.communicate(timeout=60)
+        clone.environment["LANDMARKS_TRACKING"] = "off"
     shutil.rmtree(clone.folder / "found")
     (clone.folder / "face.jpg").unlink()
 
