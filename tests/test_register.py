@@ -33,7 +33,7 @@ CALIBRATION = Calibration(
 NAME, CHAMPION = "landmarks-toy", "models:/landmarks-toy@champion"
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}  # of packages that are named otherwise
-NOT_SERVED = {"onnxruntime", "onnx", "onnxscript"}  # imported where an ONNX file is used
+NOT_SERVED = {"onnxruntime", "onnx", "onnxscript", "openvino"}  # imported where an ONNX file is used
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_the_command_line_takes_a_registered_model_in_place_of_the_folder(regist
 
 def test_a_served_model_finds_what_the_command_line_finds(served, tmp_path):
     """With the detector's box; with one that is given; as a data URL."""
-    run("models/toy-tiny", FACE, out=tmp_path)
+    run("models/toy-tiny", FACE, out=tmp_path, precision="auto")
     (row,), (expected,) = served({"image": as_text(FACE)}), lines(tmp_path)
     np.testing.assert_allclose(row["landmarks"], expected["landmarks"], atol=0.01)
     np.testing.assert_allclose(row["expected_error"], expected["expected_error"], atol=0.01)
@@ -107,7 +107,7 @@ def test_a_served_model_finds_what_the_command_line_finds(served, tmp_path):
     assert row["detector_score"] == pytest.approx(expected["detector_score"], abs=1e-4)
     box = dict(zip(EDGES, (200, 90, 330, 240), strict=True))
     pd.DataFrame([{"image": FACE.name, **box}]).to_csv(tmp_path / "boxes.csv", index=False)
-    run("models/toy-tiny", FACE, out=tmp_path, boxes=tmp_path / "boxes.csv")
+    run("models/toy-tiny", FACE, out=tmp_path, boxes=tmp_path / "boxes.csv", precision="auto")
     rows = served({"image": f"data:image/jpeg;base64,{as_text(FACE)}"} | box, {"image": as_text(FACE)})
     np.testing.assert_allclose(landmarks(rows[:1]), [line["landmarks"] for line in lines(tmp_path)], atol=0.01)
     assert rows[0]["detector_score"] is None
