@@ -179,9 +179,7 @@ def best(dataset: str, alias: str) -> None:
         print(f"holder: {holder.tags.get('experiment')} (version {holder.version}), NME {held.mean():.3f}")
     if chosen is None:
         few = f", as nothing is with fewer than {MINIMUM_FACES} faces" if len(val) < MINIMUM_FACES else ""
-        print(
-            f"none is significantly better (p < {SIGNIFICANCE}){few}: {name}@{alias} stays with version {holder.version}"
-        )
+        print(f"none is significantly better (p < {SIGNIFICANCE}){few}: version {holder.version} stays {name}@{alias}")
     else:
         give(name, alias, register(load_experiment(chosen)))
 

@@ -11,7 +11,7 @@ from conftest import ROOT, TOY_RECIPE, Project
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-NOTEBOOKS = ("explore_dataset", "compare_runs", "study_failures")
+NOTEBOOKS = ("explore_dataset", "compare_runs", "study_failures", "find_landmarks")
 EXPERIMENTS = """
 datasets:
   demo: {source: stages/sources/demo}
@@ -66,6 +66,16 @@ def test_a_dataset_is_explored(evaluated):
 def test_the_failure_cases_of_an_experiment_are_studied(evaluated):
     cells = execute(read("study_failures"), evaluated, "notebooks").cells
     assert len(outputs_of(cells, "image/png")) == 6
+
+
+def test_the_landmarks_of_a_photograph_are_found(evaluated, yunet):
+    """By a model that has hardly begun to learn, whose validation split is too small to say what errors to expect."""
+    shutil.copy(yunet, evaluated.folder / "models")
+    cells = execute(read("find_landmarks"), evaluated, "notebooks").cells
+    assert len(outputs_of(cells, "image/png")) == 2
+    faces, landmarks = outputs_of(cells, "text/html")
+    assert faces.count("<tr") == 1 + 1
+    assert "98 rows" in landmarks
 
 
 def test_an_experiment_is_compared_with_the_mean_shape_baseline_and_with_another_experiment(evaluated):

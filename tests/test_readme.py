@@ -5,6 +5,7 @@ The clone draws fewer and smaller faces and trains a smaller network for an epoc
 they need. What stands in for a path, port or file of the reader's own is in the test of its block.
 """
 
+import base64
 import json
 import os
 import re
@@ -13,11 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import venv
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,6 +36,7 @@ from stages.tracking.store import EXPERIMENT, SETTINGS
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 YAML = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+FACE = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"  # U.S. Navy, public domain
 ONE = "datasets:\n  demo: {source: stages/sources/demo}\nexperiments:\n  demo-quick: {dataset: demo, recipe: quick}\n"
 SMALLER = {
     "params/pipeline.yaml": {", lfpw-paper-128": ""},
@@ -242,7 +246,7 @@ def test_a_file_of_predictions_is_measured(clone):
     (clone.folder / "mine.csv").unlink()
 
 
-def test_landmarks_are_found_in_pictures_and_the_model_is_exported(clone, yunet):
+def test_landmarks_are_found_in_pictures(clone, yunet):
     """YuNet may see no face in the drawn ones that were imported: a second run takes every image as one."""
     shutil.copy(yunet, clone.folder / "models")
     images = [file for file in (clone.folder / "photographs").rglob("*") if file.suffix == ".png"]
@@ -250,10 +254,59 @@ def test_landmarks_are_found_in_pictures_and_the_model_is_exported(clone, yunet)
     clone.run(f"{command} || {command} --whole-image")
     assert len(clone.read("found/landmarks.csv").splitlines()) >= 2
     assert len(list((clone.folder / "found/overlays").iterdir())) == len(images)
+    shutil.rmtree(clone.folder / "found")
+
+
+def test_a_registered_model_is_served_as_the_command_line_finds_landmarks(clone):
+    del clone.environment["LANDMARKS_TRACKING"]
+    printed = clone.run(clone.block("python -m stages.register demo-quick"))
+    assert "models:/landmarks-demo@candidate is version 1 now" in printed
+    assert "models:/landmarks-demo@champion is version" in printed, "it is the first"
+    shutil.copy(FACE, clone.folder / "face.jpg")
+    clone.run("python -m stages.landmarks models:/landmarks-demo@champion face.jpg --out found")
+    expected = json.loads(clone.read("found/landmarks.jsonl"))
+    port = free_port()
+    command = clone.block("MLFLOW_TRACKING_URI=").strip()
+    assert "--port 5002" in command
+    server = start(
+        ["bash", "-c", f"source .venv/bin/activate; exec env {command.replace('5002', str(port))}"],
+        clone.folder, clone.environment,
+    )  # fmt: skip
+    try:
+        for line in server.stdout:
+            if "Uvicorn running" in line:
+                break
+        status, answer = ask(port, [{"image": base64.b64encode(FACE.read_bytes()).decode()}])
+        assert status == 200
+        (face,) = answer["predictions"]
+        np.testing.assert_allclose(face["landmarks"], expected["landmarks"], atol=0.01)
+        status, answer = ask(port, [{"image": "bm8gaW1hZ2U="}])
+        assert (status, "row 0: image: it is not a readable image" in answer["message"]) == (400, True)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.communicate(timeout=60)
+        clone.environment["LANDMARKS_TRACKING"] = "off"
+    shutil.rmtree(clone.folder / "found")
+    (clone.folder / "face.jpg").unlink()
+
+
+def ask(port: int, rows: list[dict]) -> tuple[int, dict]:
+    """The status and the answer of a served model."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", json.dumps({"dataframe_records": rows}).encode(),
+        {"Content-Type": "application/json"},
+    )  # fmt: skip
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_model_is_exported(clone):
     printed = clone.run(clone.block("python -m stages.export"))
     assert "of 392 landmarks have a confidence below 0.1" in printed, "an epoch on a few faces is no training"
     assert (clone.folder / "demo-quick.onnx").stat().st_size > 10_000
-    shutil.rmtree(clone.folder / "found")
     for file in ("demo-quick.onnx", "reports/experiments/demo-quick/exports.json"):
         (clone.folder / file).unlink()
 

@@ -80,8 +80,8 @@ class LandmarkModel(PythonModel):
 def decoded(text: object) -> np.ndarray:
     """(H, W, 3) of a file in base64, also of a data URL; turned as its EXIF tag says."""
     try:
-        data = base64.b64decode(str(text).rpartition(",")[2], validate=True)
-    except (binascii.Error, ValueError):
+        data = base64.b64decode(text.rpartition(",")[2], validate=True)
+    except (AttributeError, binascii.Error, ValueError):  # it is no text, not of that alphabet, or cut off
         raise InputError("image: it is not the bytes of an image file in base64.") from None
     return decode(data, Path("image"), "exif")
 

@@ -16,8 +16,8 @@ URI = re.compile(r"(models|runs):/")
 CODE = Path(__file__).parents[1]
 # What the served model's code imports; a test compares them
 REQUIREMENTS = (
-    "filelock", "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pydantic", "safetensors", "scipy",
-    "torch", "tqdm",
+    "filelock", "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic", "safetensors",
+    "scipy", "torch", "tqdm",
 )  # fmt: skip
 
 
@@ -63,32 +63,6 @@ def client():
 
 
 @contextmanager
-def local_model(uri: str) -> Iterator[Path]:
-    """A folder with the weights, description and calibration of a model in MLflow, until the end of the block.
-
-    Raises `InputError` where there is no such model, or it is not one that `log_model` has logged.
-    """
-    source = _store()
-    from mlflow.artifacts import download_artifacts
-
-    with TemporaryDirectory() as folder:
-        with _errors(uri):
-            place = Path(download_artifacts(uri, dst_path=folder, tracking_uri=source, registry_uri=source))
-        for model in (place / "artifacts/model", place):
-            if (model / "model.json").is_file():
-                yield model
-                return
-        raise InputError(f"{uri} is not a model of python -m stages.register.")
-
-
-def requirements(constraints: Path) -> list[str]:
-    """`name==version` of what a served model needs, as pinned."""
-    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", constraints.read_text(encoding="utf-8"), re.MULTILINE))
-    pinned = {name.lower(): version for name, version in pinned.items()}
-    return [f"{name}=={pinned[name]}" for name in REQUIREMENTS]
-
-
-@contextmanager
 def _default_store() -> Iterator[None]:
     """What MLflow's functions that take no client use: our store, and nothing said of what they do."""
     uri = _store()
@@ -104,6 +78,31 @@ def _default_store() -> Iterator[None]:
     finally:
         mlflow.set_tracking_uri(before)
         mlflow.set_registry_uri(None)
+
+
+@contextmanager
+def local_model(uri: str) -> Iterator[Path]:
+    """A folder with the weights, description and calibration of a model in MLflow, until the end of the block.
+
+    Raises `InputError` where there is no such model, or it is not one that `log_model` has logged.
+    """
+    with TemporaryDirectory() as folder:
+        with _errors(uri), _default_store():
+            from mlflow.artifacts import download_artifacts
+
+            place = Path(download_artifacts(uri, dst_path=folder))
+        for model in (place / "artifacts/model", place):
+            if (model / "model.json").is_file():
+                yield model
+                return
+        raise InputError(f"{uri} is not a model of python -m stages.register.")
+
+
+def requirements(constraints: Path) -> list[str]:
+    """`name==version` of what a served model needs, as pinned."""
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", constraints.read_text(encoding="utf-8"), re.MULTILINE))
+    pinned = {name.lower(): version for name, version in pinned.items()}
+    return [f"{name}=={pinned[name]}" for name in REQUIREMENTS]
 
 
 def log_model(name: str, files: dict[str, Path], detector: Path, run_id: str, **described) -> str:

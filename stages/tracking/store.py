@@ -210,7 +210,10 @@ def correct_paths(database: Path) -> None:
     with closing(sqlite3.connect(database)) as file, file:
         known = file.execute("SELECT artifact_location FROM experiments WHERE name = ?", [EXPERIMENT]).fetchone()
         if known and known[0].startswith("file:") and known[0] != artifacts:
-            columns = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location"}
+            columns = {
+                "experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location",
+                "model_versions": "storage_location",
+            }  # fmt: skip
             for table, column in columns.items():
                 moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
                 file.execute(moved, [artifacts, len(known[0]) + 1, len(known[0]), known[0]])
