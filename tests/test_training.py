@@ -1,5 +1,6 @@
 """A stopped training resumes to the same bits, and reports what makes it fail."""
 
+import fcntl
 import os
 import re
 import signal
@@ -346,6 +347,21 @@ def test_two_trainings_of_one_experiment_are_refused_and_a_dead_one_holds_nothin
     faces = len(read_index(Path("data/crops/toy"), "train")[0])
     assert f"training toy-tiny: {faces} faces, 4 epochs of {-(-faces // 8)} steps, on cpu, 1 thread\n" in printed
     assert re.fullmatch(r"epoch 1/4  loss \S+  val NME (\S+) \(best \1 of epoch 1\)  \S+ s, \d+ s left\n", printed[-1])
+
+
+def test_under_dvc_a_training_whose_dvc_was_killed_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(".training").mkdir()
+    other = os.open(".training/toy.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    monkeypatch.setenv("DVC_STAGE", "train@toy")
+    monkeypatch.setattr(train, "ENDING", 0.1)
+    with pytest.raises(InputError, match="another process is training toy here"):
+        train.training_lock("toy")
+    monkeypatch.setattr(train, "ENDING", 20)
+    threading.Timer(0.5, os.close, [other]).start()
+    with train.training_lock("toy"):
+        pass
 
 
 def test_a_toy_is_learned_and_its_results_are_written(here, capsys):
