@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,9 +65,30 @@ def trained(checkpoint: Path, recipe: SimpleNamespace) -> TrainingState:
     )
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_a_training_stopped_at_any_step_resumes_to_the_same_bits(tmp_path, monkeypatch, ema_decay):
-    whole = trained(tmp_path / "whole.pt", tiny_recipe(ema_decay))
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> tuple[Path, TrainingState]:
+    """A training stopped in its third epoch, with two checkpoints; and the same one, undisturbed."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        whole = trained(folder / "whole.pt", tiny_recipe(0.9))
+        steps, train_step = [], fit.train_step
+        patch.setattr(fit, "SAVE_EVERY", 0)
+
+        def interrupted(*arguments):
+            steps.append(1)
+            if len(steps) == 12:
+                raise KeyboardInterrupt
+            return train_step(*arguments)
+
+        patch.setattr(fit, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(folder / "last.pt", tiny_recipe(0.9))
+    return folder, whole
+
+
+def test_a_training_stopped_at_any_step_resumes_to_the_same_bits(tmp_path, monkeypatch, stopped):
+    """Without an EMA, see test_a_killed_train_stage_resumes_to_the_same_model."""
+    _, whole = stopped
     monkeypatch.setattr(fit, "SAVE_EVERY", 0)  # a checkpoint after every step
     steps, train_step = 0, fit.train_step
 
@@ -81,7 +103,7 @@ def test_a_training_stopped_at_any_step_resumes_to_the_same_bits(tmp_path, monke
     resumed = None
     while resumed is None:
         try:
-            resumed = trained(tmp_path / "resumed.pt", tiny_recipe(ema_decay))
+            resumed = trained(tmp_path / "resumed.pt", tiny_recipe(0.9))
         except KeyboardInterrupt:
             continue
     assert steps > 16
@@ -118,10 +140,66 @@ def test_a_loss_that_is_not_finite_names_the_step_and_its_faces_and_keeps_the_ch
     assert read_checkpoint(tmp_path / "last.pt")["progress"]["epoch"] == 1
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    (tmp_path / "last.pt").write_bytes(b"half of it")
-    with pytest.raises(InputError, match=r"last\.pt cannot be read"):
-        trained(tmp_path / "last.pt", tiny_recipe())
+DAMAGES = {
+    "cut off": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "without its end": lambda data: data[:-1],
+    "one bit": lambda data: data[:-5000] + bytes([data[-5000] ^ 1]) + data[-4999:],
+    "a block of zeros": lambda data: data[:8192] + bytes(4096) + data[12288:],
+    "its checksum": lambda data: bytes(32) + data[32:],
+    "longer": lambda data: data + b"x",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_for_the_one_before_it(tmp_path, capsys, damage):
+    path, model = tmp_path / "last.pt", torch.nn.Conv2d(3, 20, 20)
+    state = TrainingState(model, torch.optim.Adam(model.parameters()), None)
+    for state.epoch in (1, 2, 3):
+        state.save(path)
+        state.finish_writing()
+    assert state.resume(path) == path
+    assert state.epoch == 3
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    assert state.resume(path) == tmp_path / "last.previous.pt"
+    assert state.epoch == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"warning: the checkpoint {path} cannot be read (its checksum is wrong)")
+    assert printed.endswith("continuing from the one before it\n")
+
+
+def test_a_training_that_continues_from_the_checkpoint_before_gives_the_same_bits(stopped, tmp_path, capsys):
+    folder, whole = stopped
+    shutil.copy(folder / "last.previous.pt", tmp_path)
+    (tmp_path / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:-1])
+    resumed = trained(tmp_path / "last.pt", tiny_recipe(0.9))
+    assert f"resuming after epoch 2, step 0 ({tmp_path / 'last.previous.pt'})" in capsys.readouterr().out
+    assert resumed.history == whole.history
+    for name, tensor in whole.result.state_dict().items():
+        assert torch.equal(tensor, resumed.result.state_dict()[name]), name
+
+
+def test_a_training_killed_between_two_checkpoints_continues_from_the_one_before(tmp_path):
+    path, model = tmp_path / "last.pt", torch.nn.Conv2d(3, 20, 20)
+    state = TrainingState(model, torch.optim.Adam(model.parameters()), None)
+    state.save(path)
+    state.finish_writing()
+    path.rename(tmp_path / "last.previous.pt")
+    assert state.resume(path) == tmp_path / "last.previous.pt"
+    state.save(path)
+    state.finish_writing()
+    assert state.resume(path) == path
+
+
+def test_damaged_checkpoints_without_a_whole_one_are_named(tmp_path):
+    for names in (["last.pt"], ["last.pt", "last.previous.pt"]):
+        for name in names:
+            (tmp_path / name).write_bytes(b"half of it")
+        with pytest.raises(InputError) as refused:
+            trained(tmp_path / "last.pt", tiny_recipe())
+        for name in names:
+            assert f"{tmp_path / name} cannot be read (its checksum is wrong)" in str(refused.value)
+        assert f"delete {tmp_path} to start again" in str(refused.value)
 
 
 def test_batches_contain_every_face_once_and_are_of_even_size():
@@ -208,8 +286,8 @@ def test_a_checkpoint_with_a_changed_byte_is_refused(byte, tmp_path):
     data = bytearray(path.read_bytes())
     data[byte % len(data)] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"last\.pt cannot be read \(its checksum is wrong\): delete it"):
-        TrainingState(model, torch.optim.Adam(model.parameters()), None).load(path)
+    with pytest.raises(ValueError, match="its checksum is wrong"):
+        read_checkpoint(path)
 
 
 def test_the_best_epoch_is_kept_only_where_it_is_asked_for(tmp_path):
