@@ -454,6 +454,41 @@ def test_a_toy_is_learned_and_its_results_are_written(here, capsys):
 
 
 @pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("history.csv", lambda data: b""),
+        ("history.csv", lambda data: data[:9]),
+        ("history.csv", lambda data: bytes(len(data))),
+        ("history.csv", lambda data: data.replace(b"0.", b"0x", 1)),
+        ("history.csv", lambda data: b"\xff\xfe" + data),
+        ("history.csv", None),
+        ("training.json", lambda data: data[:-9]),
+        ("training.json", lambda data: bytes(len(data))),
+        ("images.txt", lambda data: data[:-9]),
+        ("images.txt", lambda data: bytes(len(data))),
+        ("images.txt", lambda data: b"\xff" + data[1:]),
+    ],
+)
+def test_a_damaged_file_of_a_training_is_named_by_evaluate(here, file, damage):
+    if not Path("data/predictions/toy-tiny.parquet").exists():
+        train.main("toy-tiny")
+        predict.main("toy-tiny")
+        evaluate.main("toy-tiny")
+    path, report = Path("data/training/toy-tiny") / file, Path("reports/experiments/toy-tiny")
+    before, whole = {name: report.joinpath(name).read_bytes() for name in ("history.csv", "provenance.json")}, None
+    try:
+        whole = path.read_bytes()
+        path.unlink()
+        if damage:
+            path.write_bytes(damage(whole))
+        with pytest.raises(InputError, match=rf"data/training/toy-tiny/{file}.*(.|\n)*dvc checkout"):
+            evaluate.main("toy-tiny")
+        assert {name: report.joinpath(name).read_bytes() for name in before} == before
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
         ("params/recipes/tiny.yaml", "scale: 0.25", "scale: 0.9", "augmentation needs"),

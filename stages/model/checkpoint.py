@@ -63,7 +63,7 @@ def load(folder: Path) -> tuple[HRNet, dict]:
         model = HRNet(description["landmarks"], config)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run dvc repro (or dvc checkout, where it was made before).") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} does not describe a network ({error!r}): delete {folder}, run dvc repro.") from None
     load_into(model, read_weights(folder), path=folder / WEIGHTS, part="all")
     return model.eval(), description
