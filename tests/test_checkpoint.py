@@ -312,6 +312,14 @@ def test_a_double_that_no_float_can_hold_is_refused(tmp_path, weights):
         checkpoint.read_state_dict(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("change", [lambda head: torch.tensor(1.0), lambda head: head.to(torch.int64)])
+def test_the_maps_of_other_landmarks_are_taken_from_plain_numbers_alone(model, weights, change):
+    """They would be converted before anything is compared with the model."""
+    for name in ("head.3.weight", "head.3.bias"):
+        tensors = weights | {name: change(weights[name])}
+        assert checkpoint.select_landmarks(model, tensors, [(0, 1)]) is tensors
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"there is no file .*x\.pth"):
         checkpoint.read_state_dict(tmp_path / "x.pth")

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stages.sources.images.reading import damage, decode, lacks_pixels, read_bytes
+from stages.sources.images.reading import decode, read_bytes
 from stages.system.errors import InputError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
@@ -60,11 +60,7 @@ def read_images(files: Sequence[Path]) -> Iterator[Picture]:
     """Each image, turned as its EXIF tag says; one that cannot be read has a fault."""
     for file in files:
         try:
-            data = read_bytes(file)
-            if fault := damage(data) or lacks_pixels(data):  # no checksum vouches for it, as for a dataset's images
-                yield Picture(str(file), None, fault=fault)
-                continue
-            yield Picture(str(file), decode(data, file, "exif"))
+            yield Picture(str(file), decode(read_bytes(file), file, "exif", whole=True))
         except InputError as error:
             yield Picture(str(file), None, fault=str(error).removeprefix(f"{file}: "))
         except OSError as error:

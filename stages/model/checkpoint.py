@@ -190,12 +190,13 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
 def select_landmarks(model: HRNet, tensors: dict[str, Tensor], pairs: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
     """`tensors` with the head's maps of the model's landmarks: of each pair (own, theirs) theirs, else the model's own.
 
-    A head that is absent or not of this network's shape is left as it is, for `load_into` to judge.
+    A head that is absent or not of this network's shape or kind of numbers is left as it is, for `load_into` to judge.
     """
     selected = dict(tensors)
     own = model.state_dict()
     for name in (f"{HEAD}3.weight", f"{HEAD}3.bias"):
-        if name not in tensors or tensors[name].shape[1:] != own[name].shape[1:]:
+        tensor = tensors.get(name, torch.empty(0))
+        if tensor.ndim != own[name].ndim or tensor.shape[1:] != own[name].shape[1:] or _type_fault(tensor, own[name]):
             return tensors
         maps = own[name].clone()
         known = [(ours, theirs) for ours, theirs in pairs if ours < len(maps) and theirs < len(tensors[name])]
