@@ -3,15 +3,15 @@
     python -m stages.check
 
 `make repro` runs it before `dvc repro`. It reads params/, refuses a wrong parameter with its file and key, and writes
-params/resolved.yaml, which DVC reads; a dvc.lock that was cut off comes back as it was last committed (the cut one is
-kept as dvc.lock.damaged.tmp), and DVC's table of who reads and writes what (.dvc/tmp/rwlock) is emptied if it cannot be
-read and no DVC process runs here.
+params/resolved.yaml, which DVC reads; a dvc.lock that was cut off is made of its whole entries and, for the others, of
+those that were last committed (the damaged file is kept as dvc.lock.damaged.tmp), and DVC's table of who reads and
+writes what (.dvc/tmp/rwlock) is removed if it cannot be read and no DVC process runs here.
 """
 
 import argparse
 import json
 import os
-import subprocess
+import re
 from pathlib import Path
 
 import psutil
@@ -20,8 +20,11 @@ from stages.config.resolved import write_resolved
 from stages.system import errors
 from stages.system.errors import InputError
 from stages.system.files import atomic
+from stages.system.parent import is_dvc
+from stages.tracking.process import committed
 
 LOCK, RWLOCK = Path("dvc.lock"), Path(".dvc/tmp/rwlock")
+LOCK_HEADER = "schema: '2.0'\nstages:\n"
 DAMAGED = Path("dvc.lock.damaged.tmp")  # git ignores *.tmp
 
 
@@ -40,7 +43,7 @@ def dvc_processes() -> list[int]:
     for process in psutil.process_iter():
         try:
             folder = Path(process.cwd())
-            if here in (folder, *folder.parents) and "dvc" in (Path(word).name for word in process.cmdline()[:3]):
+            if here in (folder, *folder.parents) and is_dvc(process):
                 found.append(process.pid)
         except (psutil.Error, OSError):
             continue
@@ -56,27 +59,55 @@ def require_no_dvc(damaged: Path) -> None:
         )
 
 
-def is_whole_lock(text: str) -> bool:
-    """Whether DVC can read the text of a dvc.lock, and it has its end."""
+def read_lock(text: str) -> dict | None:
+    """What the text of a dvc.lock holds; None where DVC cannot read it, or its last line has no end."""
     from dvc.exceptions import DvcException
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import parse_yaml
     from voluptuous import Invalid
 
     try:
-        COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, str(LOCK)))
-    except (DvcException, Invalid, ValueError):
-        return False
-    return text.endswith("\n")
+        content = parse_yaml(text, str(LOCK))
+        COMPILED_LOCKFILE_SCHEMA(content)
+    except (DvcException, Invalid, ValueError, TypeError):
+        return None
+    return content if text.endswith("\n") else None
+
+
+def is_cut(content: dict, former: dict | None) -> bool:
+    """Whether a file that DVC can read was cut off between two lines; former: as it was last committed.
+
+    Every stage has outs, and DVC keeps the order of the entries and appends new ones.
+    """
+    names = list(content.get("stages", {}))
+    known = list((former or {}).get("stages", {}))
+    ends_early = len(names) < len(known) and names == known[: len(names)]
+    return ends_early or not all("outs" in entry for entry in content.get("stages", {}).values())
+
+
+def whole_entries(text: str) -> dict:
+    """The stages before the first damaged one in the text of a dvc.lock, without the last one, which may be cut off."""
+    head, *sections = re.split(r"(?m)^  (?=\S)", text)
+    entries: dict = {}
+    for section in sections[:-1]:
+        content = read_lock(f"{LOCK_HEADER}  {section}")
+        if head != LOCK_HEADER or content is None or is_cut(content, None):
+            break
+        entries |= content["stages"]
+    return entries
 
 
 def repair_lock() -> None:
-    """Restore a damaged dvc.lock from git. Raises `InputError` where it holds an unresolved merge."""
+    """Mend a damaged dvc.lock from git. Raises `InputError` where it holds an unresolved merge."""
+    from dvc.utils.serialize import dumps_yaml
+
     if not LOCK.exists():
         return
-    content = LOCK.read_bytes()
-    text = content.decode(errors="replace")
-    if is_whole_lock(text):
+    damaged = LOCK.read_bytes()
+    text = damaged.decode(errors="replace")
+    content = read_lock(text)
+    former = read_lock(committed(LOCK) or "")
+    if content is not None and not is_cut(content, former):
         return
     if "\n<<<<<<< " in f"\n{text}":
         raise InputError(
@@ -84,18 +115,17 @@ def repair_lock() -> None:
             "then run the same command again."
         )
     require_no_dvc(LOCK)
-    DAMAGED.write_bytes(content)
-    committed = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True)
-    if committed.returncode == 0 and is_whole_lock(committed.stdout.decode(errors="replace")):
-        with atomic(LOCK) as temporary:
-            temporary.write_bytes(committed.stdout)
-        now = "it is again as it was last committed"
-    else:
-        LOCK.unlink()
-        now = "it is not in the last commit, so DVC begins a new one"
+    DAMAGED.write_bytes(damaged)
+    kept = whole_entries(text)
+    restored = former or {"schema": "2.0", "stages": {}}
+    from_git = [name for name in restored["stages"] if name not in kept]
+    restored["stages"].update(kept)
+    with atomic(LOCK) as temporary:
+        temporary.write_text(dumps_yaml(restored), encoding="utf-8")
+    origin = f"and the last commit ({len(from_git)})" if former else "alone, since the last commit has none"
     print(
-        f"{LOCK} was damaged (a killed run, or a full disk): {now}. What ran since comes from DVC's cache or runs "
-        f"again; the damaged file is kept as {DAMAGED}.",
+        f"{LOCK} was damaged (a killed run, or a full disk): it is made of its whole entries ({len(kept)}) {origin}. "
+        f"What is missing comes from DVC's cache or runs again; the damaged file is kept as {DAMAGED}.",
         flush=True,
     )
 

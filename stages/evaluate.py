@@ -13,6 +13,7 @@ evaluate_weights.
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from stages.data.scheme import read_scheme
 from stages.metrics.details import details
 from stages.metrics.evaluation import Evaluation, evaluate, mean_shape_predictions, measurable
 from stages.metrics.remarks import CAUSES, baseline_remark, left_out_remark, seen_remark
+from stages.metrics.results import require_training
 from stages.predictions.table import Predictions, read_predictions
 from stages.reporting.gallery import gallery
 from stages.system import errors
@@ -66,7 +68,9 @@ def seen_in_training(faces: Faces, training: Path) -> int | None:
     recorded, checksums = training / "images.txt", faces.extra.get(IMAGE_HASH)
     if checksums is None or not recorded.exists():
         return None
-    seen = set(recorded.read_text(encoding="ascii").split())
+    seen = set(recorded.read_bytes().decode("ascii", "replace").split())
+    if not all(re.fullmatch("[0-9a-f]{64}", checksum) for checksum in seen):
+        raise InputError(f"{recorded} is damaged: restore it with dvc checkout {training}, or train again: dvc repro.")
     return sum(checksum in seen for checksum in checksums)
 
 
@@ -111,6 +115,8 @@ def main(name: str) -> None:
     test, (train, _) = read_crops(experiment.crops, "test"), read_index(experiment.crops, "train")
     predictions, report = read_predictions(experiment.predictions, test.faces), experiment.report
     measured = np.ones(len(test), bool)
+    if experiment.kind == "experiment":
+        require_training(experiment.training)
     if experiment.kind != "experiment":  # the landmarks in common may all lack annotation in some faces
         measured = measurable(predictions, scheme)
         if not measured.any():

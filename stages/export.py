@@ -25,7 +25,6 @@ import torch
 from tqdm import tqdm
 
 from stages.data.crops import read_crops, read_index
-from stages.data.scheme import DatasetScheme
 from stages.exporting import engines, graph, parity
 from stages.exporting.onnx_file import OnnxFile
 from stages.inference import calibration
@@ -68,10 +67,7 @@ def main(folder: Path, out: Path, crops: Path | None, flip_test: bool) -> None:
         raise InputError(f"--out {out}: an ONNX file is named .onnx.")
     model, description = checkpoint.load(folder)
     model_input = checkpoint.input_of(description)
-    try:
-        scheme = DatasetScheme(**description["scheme"])
-    except (KeyError, TypeError):
-        raise InputError(f"{folder}: {checkpoint.DESCRIPTION} lacks the scheme: train the model again.") from None
+    scheme = checkpoint.scheme_of(description)
     crops = crops_folder(folder, crops)
     test = read_crops(crops, "test")
     flip_order = scheme.flip_order() if flip_test else None

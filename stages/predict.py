@@ -20,7 +20,7 @@ from tqdm import tqdm
 from stages.config.experiment import load_experiment
 from stages.config.schemes import corresponding_landmarks
 from stages.data.crops import Crops, read_crops
-from stages.data.scheme import DatasetScheme, read_scheme
+from stages.data.scheme import read_scheme
 from stages.inference import uncertainty
 from stages.inference.calibration import Calibration
 from stages.inference.cost import cost, workload
@@ -52,7 +52,7 @@ def main(name: str) -> None:
     if not len(test):
         raise errors.InputError(f"{experiment.crops}: the test split is empty, there is nothing to predict.")
     model, description = checkpoint.load(experiment.model)
-    model_input, model_scheme = checkpoint.input_of(description), DatasetScheme(**description["scheme"])
+    model_input, model_scheme = checkpoint.input_of(description), checkpoint.scheme_of(description)
     cross = experiment.kind == "cross_dataset"
     settings = experiment.recipe.evaluate
     if cross:  # dvc.yaml cannot name its recipe, so it depends on the experiment's own predictions

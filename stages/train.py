@@ -10,6 +10,7 @@ A run that was stopped, in whatever way, continues from its last checkpoint (.tr
 
 import argparse
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -33,6 +34,8 @@ from stages.system import errors
 from stages.system.files import atomic_folder, write_json
 from stages.tracking import provenance
 from stages.tracking.results import log_training, tracked
+
+ENDING = 20.0  # seconds that a training takes to end after its dvc
 
 
 def require_fit(crops: Crops, recipe, landmarks: int, name: str) -> None:
@@ -94,9 +97,13 @@ def training_images(*splits: Crops) -> str:
 
 
 def training_lock(name: str) -> FileLock:
-    """The lock that makes a second training of one experiment fail; it goes with the process that holds it."""
+    """The lock that makes a second training of one experiment fail; it goes with the process that holds it.
+
+    Under DVC it is waited for: a training whose own dvc was killed is about to end.
+    """
+    wait = ENDING if "DVC_STAGE" in os.environ else 0
     try:
-        return FileLock(Path(".training") / f"{name}.lock").acquire(timeout=0)
+        return FileLock(Path(".training") / f"{name}.lock").acquire(timeout=wait)
     except Timeout:
         raise errors.InputError(f"another process is training {name} here: wait for it, or stop it.") from None
 

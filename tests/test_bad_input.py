@@ -17,7 +17,24 @@ import numpy as np
 import pytest
 from conftest import Project
 
-from stages import evaluate, fetch, obtain, predict, preprocess, train
+from stages import (
+    detect,
+    evaluate,
+    evaluate_weights,
+    explore,
+    fetch,
+    import_dataset,
+    label_suspects,
+    obtain,
+    predict,
+    preprocess,
+    report,
+    score,
+    submit,
+    train,
+)
+from stages.config.schemes import load_dataset_scheme
+from stages.importing import arguments as import_arguments
 from stages.system import files
 from stages.system.errors import InputError
 
@@ -311,6 +328,40 @@ def test_a_word_that_is_no_name_is_refused_and_nothing_is_touched(workspace, mon
     with pytest.raises(InputError):  # the empty name
         STAGES[stage].main("")
     assert contents(workspace) == before
+
+
+# Every other command that is given a name on its command line, by a function of that name
+COMMANDS = {
+    "detect": lambda name: detect.main(name, None),
+    "submit": lambda name: submit.main(name),
+    "explore": lambda name: explore.main(name),
+    "score --dataset": lambda name: score.main(name, Path("x.csv")),
+    "score --scheme": lambda name: score.main("toy", Path("x.csv"), scheme_name=name),
+    "evaluate_weights": lambda name: evaluate_weights.main(name, Path("w.pth"), "exact", Path("out"), None),
+    "label_suspects": lambda name: label_suspects.main(name, None, False, 0.1),
+    "label_suspects --methods": lambda name: label_suspects.main("toy", [name, name], False, 0.1),
+    "label_suspects --cross-fit": lambda name: label_suspects.cross_fit(name, 2, 0.1),
+    "report compare": lambda name: report.compare_experiments(name, name),
+    "import_dataset --name": lambda name: import_dataset.main(import_words("--name", name)),
+    "import_dataset --scheme": lambda name: import_dataset.main(import_words("--name", "mine", "--scheme", name)),
+    "landmarks --scheme": lambda name: load_dataset_scheme(name, "inter_ocular", name),
+}
+
+
+def import_words(*words: str):
+    return import_arguments.parse("", ["--pts", "data/toy/images", *words])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_word_that_is_no_name_is_refused_by_every_other_command(workspace, command):
+    outside = workspace.parent / f"{workspace.name}-outside"
+    outside.mkdir()
+    (outside / "provenance.json").write_text("{}")
+    before = contents(workspace), contents(outside)
+    for name in (str(outside), f"../{outside.name}", "../..", "x; touch G; true", "größe", "toy\n", "a" * 300, "a\0b"):
+        with pytest.raises(InputError):
+            COMMANDS[command](name)
+    assert (contents(workspace), contents(outside)) == before
 
 
 @pytest.mark.parametrize(

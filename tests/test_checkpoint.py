@@ -1,9 +1,12 @@
 """Weights in every file format they come in, the files that must be refused, and initial weights."""
 
+import json
 import os
 import pickle
 import re
+from contextlib import suppress
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -65,6 +68,30 @@ def test_the_same_model_is_saved_to_the_same_bytes(tmp_path, model):
         checkpoint.save(tmp_path / name, model, {"input": {"size": 256}})
     for file in ("model.json", "model.safetensors"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+
+
+@pytest.mark.parametrize("scheme", [{}, {"scheme": {"count": 7}}, {"scheme": 3}, {"scheme": None}])
+def test_a_description_without_a_scheme_is_refused(scheme):
+    with pytest.raises(InputError, match=r"model\.json does not describe its scheme"):
+        checkpoint.scheme_of(scheme)
+
+
+def test_a_changed_bit_of_the_weights_is_refused(tmp_path, model):
+    """It would be used silently: the format has no checksum."""
+    checkpoint.save(tmp_path, model, {})
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    for place in (-1, -100, len(whole) // 2):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        (tmp_path / "model.safetensors").write_bytes(damaged)
+        for use in (checkpoint.load, lambda folder: load_initial_weights(model, folder)):
+            with pytest.raises(InputError, match=r"model\.safetensors is damaged \(its checksum"):
+                use(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(whole)
+    description = json.loads((tmp_path / "model.json").read_text())
+    del description["weights_sha256"]
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    checkpoint.load(tmp_path)  # as of models of earlier versions
 
 
 @pytest.mark.parametrize("file", ["model.json", "model.safetensors"])
@@ -203,18 +230,94 @@ def test_floats_of_another_precision_are_read(tmp_path, model, weights, kind):
     assert torch.equal(model.state_dict()["conv1.weight"], weights["conv1.weight"].to(kind).float())
 
 
-def test_a_sparse_tensor_and_a_count_that_is_no_integer_are_refused(tmp_path, model, weights):
-    changed = {"conv1.weight": weights["conv1.weight"].to_sparse(), "bn1.num_batches_tracked": torch.tensor(1.5)}
-    with pytest.raises(InputError) as caught:
+def test_a_count_that_is_no_integer_is_refused(tmp_path, model, weights):
+    changed = {"bn1.num_batches_tracked": torch.tensor(1.5)}
+    with pytest.raises(InputError, match="bn1.num_batches_tracked: its numbers are float32, and a count is an integer"):
         checkpoint.load_into(model, weights | changed, path=tmp_path / "w.pth", part="all")
-    assert "conv1.weight: it is stored as torch.sparse_coo, not as plain numbers" in str(caught.value)
-    assert "bn1.num_batches_tracked: its numbers are float32, and a count is an integer" in str(caught.value)
+
+
+NAME = "conv1.weight"
+NOT_PLAIN = "conv1.weight: it is sparse, quantised or nested, and plain numbers are needed"
+HOSTILE = {
+    "a number as a name": (lambda w: w | {3: w[NAME]}, "3 is no name of a tensor"),
+    "names that are all numbers": (lambda w: dict(enumerate(w.values())), "0 is no name of a tensor"),
+    "a tuple as a name": (lambda w: w | {("a", 1): w[NAME]}, "('a', 1) is no name of a tensor"),
+    "bytes as a name": (lambda w: w | {b"x": w[NAME]}, "b'x' is no name of a tensor"),
+    "a name of two lines": (lambda w: w | {"a\nb": w[NAME]}, r"'a\nb' is no name of a tensor"),
+    "a name that is no text": (lambda w: w | {"a\ud800": w[NAME]}, r"'a\ud800' is no name of a tensor"),
+    "a scalar": (lambda w: w | {NAME: torch.tensor(1.0)}, "conv1.weight: its shape is scalar, and the model's"),
+    "only scalars": (lambda w: dict.fromkeys(w, torch.tensor(1.0)), "conv1.weight: its shape is scalar"),
+    "a scalar of the head": (lambda w: w | {"head.3.bias": torch.tensor(1.0)}, "head.3.bias: its shape is scalar"),
+    "a sparse tensor": (lambda w: w | {NAME: w[NAME].to_sparse()}, NOT_PLAIN),
+    "a compressed sparse tensor": (lambda w: w | {NAME: torch.eye(3).to_sparse_csr()}, NOT_PLAIN),
+    "a quantised tensor": (lambda w: w | {NAME: torch.quantize_per_tensor(w[NAME], 0.1, 0, torch.qint8)}, NOT_PLAIN),
+    "a nested tensor": (lambda w: w | {NAME: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])}, ""),
+    "a meta tensor": (lambda w: w | {NAME: w[NAME].to("meta")}, "conv1.weight: it has no values (it is a meta tensor)"),
+    "only meta tensors": (lambda w: {name: tensor.to("meta") for name, tensor in w.items()}, "it is a meta tensor"),
+    "a tensor that claims a petabyte": (
+        lambda w: w | {NAME: torch.zeros(1).expand(10**9, 10**6)},
+        "conv1.weight: it claims 1000000000×1000000 values, and the file does not hold them",
+    ),
+    "a negative variance": (
+        lambda w: w | {"bn1.running_var": -w["bn1.running_var"].abs() - 1},
+        "bn1.running_var: a variance is negative",
+    ),
+    "a state dict in a state dict": (lambda w: {"state_dict": {"state_dict": w}}, "state_dict: dict"),
+    "a list of tensors": (lambda w: w | {"more": [w[NAME]]}, "more: list"),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.filterwarnings("ignore")  # torch says which of these kinds are in beta
+def test_what_is_no_plain_named_tensor_is_refused_and_the_model_unchanged(tmp_path, model, weights, case, zipped):
+    change, fault = HOSTILE[case]
+    path, before = tmp_path / "w.pth", {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.save(change(weights), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError) as refused:
+        checkpoint.load_into(model, checkpoint.read_state_dict(path), path=path, part="all")
+    assert fault in str(refused.value)
+    assert str(path) in str(refused.value)
+    str(refused.value).encode()  # so that it can be printed
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_safetensors_file_of_such_values_is_refused_too(tmp_path, weights):
+    save_file(weights | {"bn1.running_var": -weights["bn1.running_var"].abs() - 1}, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"w\.safetensors(.|\n)*bn1\.running_var: a variance is negative"):
+        checkpoint.read_state_dict(tmp_path / "w.safetensors")
+
+
+def test_checkpoints_with_arbitrary_damage_are_refused_or_read_and_end_in_no_other_error(tmp_path, model, weights):
+    path, rng, refused = tmp_path / "w.pth", np.random.default_rng(0), 0
+    for zipped in (True, False):
+        torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+        whole = path.read_bytes()
+        for i in range(60):
+            damaged = bytearray(whole)
+            reach = len(whole) if i % 2 else 3000  # where names, types and shapes are
+            start, length = int(rng.integers(0, reach)), int(rng.integers(1, 9))
+            damaged[start : start + length] = rng.integers(0, 256, length, np.uint8).tobytes()
+            path.write_bytes(damaged)
+            with suppress(InputError):
+                checkpoint.load_into(model, checkpoint.read_state_dict(path), path=path, part="all")
+                refused -= 1
+            refused += 1
+    assert refused > 80
 
 
 def test_a_double_that_no_float_can_hold_is_refused(tmp_path, weights):
     torch.save(weights | {"bn1.bias": weights["bn1.bias"].double() + 1e300}, tmp_path / "w.pth")
     with pytest.raises(InputError, match=r"bn1\.bias: not all values are finite, as float32"):
         checkpoint.read_state_dict(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("change", [lambda head: torch.tensor(1.0), lambda head: head.to(torch.int64)])
+def test_the_maps_of_other_landmarks_are_taken_from_plain_numbers_alone(model, weights, change):
+    """They would be converted before anything is compared with the model."""
+    for name in ("head.3.weight", "head.3.bias"):
+        tensors = weights | {name: change(weights[name])}
+        assert checkpoint.select_landmarks(model, tensors, [(0, 1)]) is tensors
 
 
 def test_a_missing_file_is_refused(tmp_path):

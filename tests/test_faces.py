@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.data.faces import Faces, read_faces, write_faces
+from stages.data.faces import Faces, read_faces, read_table, write_faces
 from stages.data.geometry import corners, iou, landmark_box, outside_window
 from stages.system.errors import InputError
 
@@ -67,3 +67,23 @@ def test_the_overlap_of_boxes_is_intersection_over_union():
     overlaps = iou(np.array([[-5.0, -5.0, 5.0, 5.0]]), corners(center, side))
     np.testing.assert_allclose(overlaps, [[1 / 3, 1 / 4, 0, 0, 0]])
     assert iou(np.empty((0, 4)), corners(center, side)).shape == (0, 5)
+
+
+def test_a_damaged_table_is_refused_by_its_name_whatever_the_damage(tmp_path):
+    """Of the library's messages only some name the file: Corrupt snappy compressed data."""
+    path, rng, refused = tmp_path / "faces.parquet", np.random.default_rng(0), 0
+    write_faces(faces_of(rng.uniform(0, 9, (40, 30, 2))), path)
+    whole = path.read_bytes()
+    damages = [whole[:-1], whole[:200], b"", b"half of it", bytes(len(whole))]
+    for _ in range(700):
+        damaged = bytearray(whole)
+        place = int(rng.integers(len(whole)))  # the footer is at the end, with the structure
+        damaged[place if rng.random() < 0.2 else -1 - place % 1200] ^= 1 << int(rng.integers(8))
+        damages.append(bytes(damaged))
+    for damaged in damages:
+        path.write_bytes(damaged)
+        try:
+            read_table(path)
+        except InputError as error:
+            refused += str(path) in str(error)
+    assert refused > 50

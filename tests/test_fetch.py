@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -170,6 +171,17 @@ def test_faults_of_files_in_an_archive_name_the_archive(workspace):
     message = refusal()
     assert "missing from tiny.zip (it holds" in message
     assert ".tmp" not in message
+
+
+def test_an_archive_within_an_archive_is_not_opened(workspace):
+    shutil.make_archive("inner", "zip", "tiny")
+    with zipfile.ZipFile("tiny.zip", "w") as file:
+        file.write("inner.zip")
+    locate("tiny", "tiny.zip")
+    obtain.main("tiny")
+    message = refusal()
+    assert "missing from tiny.zip (it holds inner.zip)" in message
+    assert not Path("data/raw/tiny").exists()
 
 
 def test_a_damaged_archive_is_refused_and_the_previous_outs_are_kept(workspace):

@@ -310,11 +310,13 @@ def test_every_stage_reads_images_by_the_datasets_orientation():
     found = [(file, call) for name in ("read_image", "decode") for file, call in calls(name)]
     readers = [(file, call) for file, call in found if file.parent.name != "exporting"]
     assert {file.stem for file, _ in readers} == {
-        "preprocess", "detect", "predict", "evaluate_weights", "methods", "reading", "sheet", "media",
+        "preprocess", "detect", "predict", "evaluate_weights", "methods", "reading", "sheet", "media", "faces",
     }  # fmt: skip
     for file, call in readers:
         turned = ast.unparse(call.args[-1])  # a person's own photographs are always turned as EXIF says
-        assert "orientation" in turned or (file.stem == "media" and turned == "'exif'"), f"{file}:{call.lineno}"
+        assert "orientation" in turned or (file.stem in ("media", "faces") and turned == "'exif'"), (
+            f"{file}:{call.lineno}"
+        )
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import unicodedata
 from pathlib import Path
@@ -248,6 +249,17 @@ def test_names_of_another_system_or_folder_find_their_images(place, capsys):
     faces = imported("--coco", save(content), *IMAGES)
     assert {odd, "sub/train1.png", *(f"train{i}.png" for i in range(2, 24))} == set(faces.image)
     assert "images found by the end of their names: 8" in capsys.readouterr().out
+
+
+def test_an_image_that_is_a_fifo_or_starts_a_program_is_refused(place):
+    content = coco()
+    content["images"][0]["file_name"], content["images"][1]["file_name"] = "fifo.png", "eps.png"
+    Path("given/images/sub").mkdir()
+    os.mkfifo("given/images/sub/fifo.png")  # which the bare name finds
+    Path("given/images/eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n")
+    message = refused("--coco", save(content), *IMAGES)
+    assert "given/images/sub/fifo.png: cannot be read (it is no regular file)" in message
+    assert "given/images/eps.png: it is a file of format EPS" in message
 
 
 def test_a_name_that_may_be_two_images_is_refused_and_so_are_two_names_of_one_image(place):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -140,11 +141,18 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path, model, pict
     shutil.copy(picture, tmp_path / "many/a.png")
     shutil.copy(picture, tmp_path / "many/within/a.png")
     (tmp_path / "many/cut.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF")
+    whole = cv2.imencode(".jpg", cv2.imread(str(picture)))[1].tobytes()
+    (tmp_path / "many/half.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+    (tmp_path / "many/eps.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n")
     (tmp_path / "many/notes.txt").write_text("no image")
+    os.mkfifo(tmp_path / "many/fifo.jpg")
     table = run(model, tmp_path / "many", out=tmp_path / "out", whole_image=True, draw=True)
     assert [Path(name).name for name in table["image"]] == ["a.png", "a.png"]
     assert sorted(path.name for path in (tmp_path / "out/overlays").iterdir()) == ["a-2.png", "a.png"]
-    assert "cut.jpg: it is a truncated JPEG" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "cut.jpg: it is a truncated JPEG" in printed
+    assert "half.jpg: it is truncated or damaged (of its pixels a part is missing" in printed
+    assert "eps.jpg: it is a file of format EPS" in printed
 
 
 def test_landmarks_are_converted_to_another_scheme_by_their_correspondence(tmp_path, picture):
@@ -208,6 +216,19 @@ def test_a_video_gives_a_row_for_each_frame_and_a_drawn_video(tmp_path, model):
     assert media.Video(str(tmp_path / "out/clip-landmarks.mp4")).frames == 6
     first = run(model, tmp_path / "clip.avi", out=tmp_path / "first", whole_image=True, frames=2)
     assert len(first) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ffconcat version 1.0\nfile clip.avi\n", "#EXTM3U\n#EXTINF:5,\nclip.avi\n", "\ufeff<?xml version='1.0'?><MPD/>"],
+)
+def test_a_list_of_other_files_is_no_video(tmp_path, text):
+    """The decoder would open what it names."""
+    write_video(tmp_path / "clip.avi", [np.zeros((96, 96, 3), np.uint8)] * 3)
+    (tmp_path / "list.mp4").write_text(text)
+    with pytest.raises(InputError, match=r"list\.mp4: it is a list of other files, which are not opened"):
+        media.Video(str(tmp_path / "list.mp4"))
+    assert media.Video(str(tmp_path / "clip.avi")).frames == 3
 
 
 def test_frames_that_cannot_be_decoded_are_counted_and_the_others_done(tmp_path, model, capsys):

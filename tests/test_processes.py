@@ -1,10 +1,19 @@
-"""Worker processes are counted by what the job may use and has to do."""
+"""Worker processes are counted by what the job may use and has to do; a stage ends with the dvc that runs it."""
 
 import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import pytest
+from conftest import still_running
 
 from stages.system.processes import cores, processes
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("allowed", "jobs", "workers"), [(3, 50, 3), (64, 5, 5), (64, 0, 1), (1, 9, 1)])
@@ -15,3 +24,41 @@ def test_workers_are_as_many_as_the_jobs_cores_and_no_more_than_its_work(monkeyp
     assert cores() == allowed
     with processes(jobs) as pool:  # nothing is submitted, so none is started
         assert pool._max_workers == workers
+
+
+STAGE = """
+import time
+from stages.system import errors
+
+def main():
+    print("started", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+
+errors.run(main)
+"""
+# As DVC does: by a shell, which waits for the stage
+DVC = "import subprocess, sys; subprocess.run(' '.join(sys.argv[1:]) + '; true', shell=True, executable='/bin/sh')"
+
+
+@pytest.mark.parametrize(("name", "ends"), [("dvc", True), ("make", False)])
+def test_a_stage_ends_with_a_killed_dvc_and_with_nothing_else(tmp_path, name, ends):
+    (tmp_path / name).write_text(DVC)
+    (tmp_path / "stage.py").write_text(STAGE)
+    environment = os.environ | {"DVC_STAGE": "train@toy", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, tmp_path / name, sys.executable, tmp_path / "stage.py"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as dvc:
+        assert dvc.stdout.readline() == "started\n"
+        shell, stage = psutil.Process(dvc.pid).children(recursive=True)
+        dvc.kill()
+        try:
+            assert bool(still_running([stage], 10 if ends else 1.5)) != ends
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                stage.send_signal(signal.SIGTERM)
+            still_running([stage, shell], 10)
+        printed = dvc.stdout.read()
+    assert ("the dvc that started this stage" in printed) == ends
+    assert "cleaned up" in printed

@@ -15,10 +15,12 @@ from stages.config.dataset import CsvForm, ListsForm, MatForm, PtsForm, Source
 from stages.config.experiment import load_dataset
 from stages.config.schemes import load_scheme
 from stages.data.geometry import landmark_box
+from stages.importing import pts_folder
 from stages.sources import csv_files, lists, mat, pts, readers
 from stages.sources.assemble import find_faces, split_faces
 from stages.sources.images import location
 from stages.sources.images.reading import read_image
+from stages.submissions.reading import read as read_submission
 from stages.system.errors import InputError
 
 SHARED = Path(__file__).parents[1] / "../shared/data"
@@ -275,6 +277,7 @@ def test_the_faults_of_a_pts_file_are_reported(tmp_path):
         "open": ("version: 1\nn_points: 2\n{\n1 2\n3 4\n", "it is not a .pts file"),
         "text": ("version: 1\nn_points: 2\n{\n1 2\n3 x\n}\n", "'x'"),
         "nan": ("version: 1\nn_points: 2\n{\n1 2\n3 nan\n}\n", "not two finite numbers"),
+        "long": (f"version: 1\nn_points: {'9' * 5000}\n{{\n1 2\n3 4\n}}\n", "it is not a .pts file"),
         "ragged": ("version: 1\nn_points: 2\n{\n1 2\n3\n}\n", "ragged.pts"),
         "good": ("version: 1\n  n_points:2 \n{ \n 1 2 \n3\t4\r\n} \n\n", None),
     }
@@ -282,6 +285,18 @@ def test_the_faults_of_a_pts_file_are_reported(tmp_path):
         (tmp_path / f"{name}.pts").write_text(text)
         result = pts.read_pts(tmp_path / f"{name}.pts", 2)
         assert reason in result if reason else result.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pts_file_that_is_no_regular_file_is_a_fault_and_is_not_read_for_ever(tmp_path, make):
+    write_pts(tmp_path / "b.pts", [(1, 2), (3, 4)])
+    make(tmp_path / "a.pts")
+    for image in ("a.jpg", "b.jpg"):
+        (tmp_path / image).touch()
+    assert f"{tmp_path / 'a.pts'}: cannot be read" in pts.read_pts(tmp_path / "a.pts", 2)
+    assert [f"{tmp_path / 'a.pts'}: cannot be read" in fault for fault in pts_folder.read(tmp_path).faults] == [True]
+    with pytest.raises(InputError, match=r"a\.pts: cannot be read"):
+        read_submission(tmp_path)
 
 
 def test_a_pts_file_needs_exactly_one_image(tmp_path):

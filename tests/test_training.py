@@ -1,7 +1,9 @@
 """A stopped training resumes to the same bits, and reports what makes it fail."""
 
+import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,9 +66,30 @@ def trained(checkpoint: Path, recipe: SimpleNamespace) -> TrainingState:
     )
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_a_training_stopped_at_any_step_resumes_to_the_same_bits(tmp_path, monkeypatch, ema_decay):
-    whole = trained(tmp_path / "whole.pt", tiny_recipe(ema_decay))
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> tuple[Path, TrainingState]:
+    """A training stopped in its third epoch, with two checkpoints; and the same one, undisturbed."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        whole = trained(folder / "whole.pt", tiny_recipe(0.9))
+        steps, train_step = [], fit.train_step
+        patch.setattr(fit, "SAVE_EVERY", 0)
+
+        def interrupted(*arguments):
+            steps.append(1)
+            if len(steps) == 12:
+                raise KeyboardInterrupt
+            return train_step(*arguments)
+
+        patch.setattr(fit, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(folder / "last.pt", tiny_recipe(0.9))
+    return folder, whole
+
+
+def test_a_training_stopped_at_any_step_resumes_to_the_same_bits(tmp_path, monkeypatch, stopped):
+    """Without an EMA, see test_a_killed_train_stage_resumes_to_the_same_model."""
+    _, whole = stopped
     monkeypatch.setattr(fit, "SAVE_EVERY", 0)  # a checkpoint after every step
     steps, train_step = 0, fit.train_step
 
@@ -81,7 +104,7 @@ def test_a_training_stopped_at_any_step_resumes_to_the_same_bits(tmp_path, monke
     resumed = None
     while resumed is None:
         try:
-            resumed = trained(tmp_path / "resumed.pt", tiny_recipe(ema_decay))
+            resumed = trained(tmp_path / "resumed.pt", tiny_recipe(0.9))
         except KeyboardInterrupt:
             continue
     assert steps > 16
@@ -118,10 +141,66 @@ def test_a_loss_that_is_not_finite_names_the_step_and_its_faces_and_keeps_the_ch
     assert read_checkpoint(tmp_path / "last.pt")["progress"]["epoch"] == 1
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    (tmp_path / "last.pt").write_bytes(b"half of it")
-    with pytest.raises(InputError, match=r"last\.pt cannot be read"):
-        trained(tmp_path / "last.pt", tiny_recipe())
+DAMAGES = {
+    "cut off": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "without its end": lambda data: data[:-1],
+    "one bit": lambda data: data[:-5000] + bytes([data[-5000] ^ 1]) + data[-4999:],
+    "a block of zeros": lambda data: data[:8192] + bytes(4096) + data[12288:],
+    "its checksum": lambda data: bytes(32) + data[32:],
+    "longer": lambda data: data + b"x",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_for_the_one_before_it(tmp_path, capsys, damage):
+    path, model = tmp_path / "last.pt", torch.nn.Conv2d(3, 20, 20)
+    state = TrainingState(model, torch.optim.Adam(model.parameters()), None)
+    for state.epoch in (1, 2, 3):
+        state.save(path)
+        state.finish_writing()
+    assert state.resume(path) == path
+    assert state.epoch == 3
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    assert state.resume(path) == tmp_path / "last.previous.pt"
+    assert state.epoch == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"warning: the checkpoint {path} cannot be read (its checksum is wrong)")
+    assert printed.endswith("continuing from the one before it\n")
+
+
+def test_a_training_that_continues_from_the_checkpoint_before_gives_the_same_bits(stopped, tmp_path, capsys):
+    folder, whole = stopped
+    shutil.copy(folder / "last.previous.pt", tmp_path)
+    (tmp_path / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:-1])
+    resumed = trained(tmp_path / "last.pt", tiny_recipe(0.9))
+    assert f"resuming after epoch 2, step 0 ({tmp_path / 'last.previous.pt'})" in capsys.readouterr().out
+    assert resumed.history == whole.history
+    for name, tensor in whole.result.state_dict().items():
+        assert torch.equal(tensor, resumed.result.state_dict()[name]), name
+
+
+def test_a_training_killed_between_two_checkpoints_continues_from_the_one_before(tmp_path):
+    path, model = tmp_path / "last.pt", torch.nn.Conv2d(3, 20, 20)
+    state = TrainingState(model, torch.optim.Adam(model.parameters()), None)
+    state.save(path)
+    state.finish_writing()
+    path.rename(tmp_path / "last.previous.pt")
+    assert state.resume(path) == tmp_path / "last.previous.pt"
+    state.save(path)
+    state.finish_writing()
+    assert state.resume(path) == path
+
+
+def test_damaged_checkpoints_without_a_whole_one_are_named(tmp_path):
+    for names in (["last.pt"], ["last.pt", "last.previous.pt"]):
+        for name in names:
+            (tmp_path / name).write_bytes(b"half of it")
+        with pytest.raises(InputError) as refused:
+            trained(tmp_path / "last.pt", tiny_recipe())
+        for name in names:
+            assert f"{tmp_path / name} cannot be read (its checksum is wrong)" in str(refused.value)
+        assert f"delete {tmp_path} to start again" in str(refused.value)
 
 
 def test_batches_contain_every_face_once_and_are_of_even_size():
@@ -220,8 +299,8 @@ def test_a_checkpoint_with_a_changed_byte_is_refused(byte, tmp_path):
     data = bytearray(path.read_bytes())
     data[byte % len(data)] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"last\.pt cannot be read \(its checksum is wrong\): delete it"):
-        TrainingState(model, torch.optim.Adam(model.parameters()), None).load(path)
+    with pytest.raises(ValueError, match="its checksum is wrong"):
+        read_checkpoint(path)
 
 
 def test_the_best_epoch_is_kept_only_where_it_is_asked_for(tmp_path):
@@ -361,6 +440,21 @@ def test_two_trainings_of_one_experiment_are_refused_and_a_dead_one_holds_nothin
     assert re.fullmatch(r"epoch 1/4  loss \S+  val NME (\S+) \(best \1 of epoch 1\)  \S+ s, \d+ s left\n", printed[-1])
 
 
+def test_under_dvc_a_training_whose_dvc_was_killed_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(".training").mkdir()
+    other = os.open(".training/toy.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    monkeypatch.setenv("DVC_STAGE", "train@toy")
+    monkeypatch.setattr(train, "ENDING", 0.1)
+    with pytest.raises(InputError, match="another process is training toy here"):
+        train.training_lock("toy")
+    monkeypatch.setattr(train, "ENDING", 20)
+    threading.Timer(0.5, os.close, [other]).start()
+    with train.training_lock("toy"):
+        pass
+
+
 def test_a_toy_is_learned_and_its_results_are_written(here, capsys):
     train.main("toy-tiny")
     history = pd.read_csv("data/training/toy-tiny/history.csv")
@@ -370,6 +464,41 @@ def test_a_toy_is_learned_and_its_results_are_written(here, capsys):
     assert "12 faces, 3 of 3 landmarks" in capsys.readouterr().out
     evaluate.main("toy-tiny")
     assert "test NME" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("history.csv", lambda data: b""),
+        ("history.csv", lambda data: data[:9]),
+        ("history.csv", lambda data: bytes(len(data))),
+        ("history.csv", lambda data: data.replace(b"0.", b"0x", 1)),
+        ("history.csv", lambda data: b"\xff\xfe" + data),
+        ("history.csv", None),
+        ("training.json", lambda data: data[:-9]),
+        ("training.json", lambda data: bytes(len(data))),
+        ("images.txt", lambda data: data[:-9]),
+        ("images.txt", lambda data: bytes(len(data))),
+        ("images.txt", lambda data: b"\xff" + data[1:]),
+    ],
+)
+def test_a_damaged_file_of_a_training_is_named_by_evaluate(here, file, damage):
+    if not Path("data/predictions/toy-tiny.parquet").exists():
+        train.main("toy-tiny")
+        predict.main("toy-tiny")
+        evaluate.main("toy-tiny")
+    path, report = Path("data/training/toy-tiny") / file, Path("reports/experiments/toy-tiny")
+    before, whole = {name: report.joinpath(name).read_bytes() for name in ("history.csv", "provenance.json")}, None
+    try:
+        whole = path.read_bytes()
+        path.unlink()
+        if damage:
+            path.write_bytes(damage(whole))
+        with pytest.raises(InputError, match=rf"data/training/toy-tiny/{file}.*(.|\n)*dvc checkout"):
+            evaluate.main("toy-tiny")
+        assert {name: report.joinpath(name).read_bytes() for name in before} == before
+    finally:
+        path.write_bytes(whole)
 
 
 @pytest.mark.parametrize(

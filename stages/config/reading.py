@@ -69,7 +69,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"there is no {path}.{hint} Known in {path.parent}: {', '.join(known) or 'none'}.")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: sections are expected (name: …), and it holds {type(content).__name__}.")

@@ -190,7 +190,11 @@ def read_table(path: Path) -> pa.Table:
         return pq.read_table(path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run dvc repro (or dvc checkout, where it was made before).") from None
-    except pa.ArrowInvalid as error:
+    except MemoryError:  # pyarrow's own is one of both
+        raise
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # of the file system
+            raise
         raise InputError(f"{path} is no readable parquet file ({error}): delete it and run dvc repro.") from None
 
 

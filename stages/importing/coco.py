@@ -60,7 +60,7 @@ def read(path: Path, category: str | None = None) -> Annotations:
     ]
     faults += _repeated_ids(rows)
     rows = [row for row in rows if len(row[2]) == 3 * count]
-    table = np.array([row[2] for row in rows], np.float64).reshape(-1, count, 3)
+    table = np.array([row[2] for row in rows], np.float64).reshape(len(rows), count, 3)
     used = {row[0] for row in rows}
     sizes = {image["file_name"]: (image.get("width"), image.get("height")) for image in content["images"]
              if isinstance(image.get("file_name"), str) and image["file_name"] in used}  # fmt: skip

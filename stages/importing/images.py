@@ -108,6 +108,8 @@ def _headers(folder: Path, images: Iterable[str]) -> Iterator[tuple[str, tuple[i
     """Name, stored width and height, and EXIF orientation of each image that can be read."""
 
     def header(name: str):
+        if not (folder / name).is_file():  # opening a FIFO may never end; `image_checksums` names it
+            return None
         try:
             with Image.open(folder / name, formats=FORMATS) as image:
                 return name, image.size, image.getexif().get(EXIF_ORIENTATION, 1)

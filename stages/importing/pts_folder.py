@@ -12,7 +12,7 @@ from stages.importing.annotations import NO_BOX, Annotations, nothing, tidy
 from stages.sources import pts
 from stages.sources.visibility import HIDDEN, NOT_ANNOTATED, VISIBLE
 
-_COUNT = re.compile(rb"n_points:\s*(\d+)")
+_COUNT = re.compile(rb"n_points:\s*(\d{1,6})")
 
 
 def read(folder: Path, hidden: str = "none") -> Annotations:
@@ -24,7 +24,8 @@ def read(folder: Path, hidden: str = "none") -> Annotations:
     files = pts.files(form, folder, ("train",))
     if not files:
         return nothing(f"{folder}: it holds no .pts file")
-    stated = (_COUNT.search((folder / file).read_bytes()[:1000]) for file in files)
+    regular = [folder / file for file in files if (folder / file).is_file()]  # `pts.read` names the others
+    stated = (_COUNT.search(file.read_bytes()[:1000]) for file in regular)
     count = Counter(int(match[1]) for match in stated if match).most_common(1)
     if not count or not count[0][0]:
         return nothing(f"{folder / files[0]}: it is not a .pts file (version: 1, n_points: …, the points in braces)")

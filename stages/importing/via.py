@@ -61,7 +61,7 @@ def read(path: Path) -> Annotations:
     faces = [face for face in faces if len(face[2]) == count]
     used = Counter(image for image, *_ in faces)
     left_out["images without a face"] += len({entry["filename"] for entry in entries.values()} - set(used))
-    table = np.array([points for *_, points in faces], np.float64).reshape(-1, count, 3)
+    table = np.array([points for *_, points in faces], np.float64).reshape(len(faces), count, 3)
     single = {image: box[0] for image, box in boxes.items() if len(box) == 1 and used[image] == 1}
     left_out["rectangles that are not round a single face"] += sum(map(len, boxes.values())) - len(single)
     return tidy(
@@ -107,13 +107,14 @@ def _named(pointed: list[tuple]) -> tuple[list[tuple[str, str, list[Point]]], li
     if key is None:
         return [(who[0], places[who], [point for *_, point in members]) for who, members in faces.items()], [], []
     names = list(dict.fromkeys(str(said[key]) for members in faces.values() for _, said, _ in members))
-    if all(name.isdigit() for name in names):
+    numbered = all(name.isdecimal() and len(name) < 10 for name in names)
+    if numbered:
         names.sort(key=int)
     rows = []
     for who, members in faces.items():
         points = {str(said[key]): point for _, said, point in members}
         rows.append((who[0], places[who], [points.get(name, (0.0, 0.0, NOT_ANNOTATED)) for name in names]))
-    return rows, [] if all(name.isdigit() for name in names) else names, []
+    return rows, [] if numbered else names, []
 
 
 def _differ(key: str, members: list) -> bool:

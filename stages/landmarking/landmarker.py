@@ -9,7 +9,6 @@ import torch
 from stages.data.crops import Crops, cut
 from stages.data.faces import Faces
 from stages.data.geometry import apply, window_to_image
-from stages.data.scheme import DatasetScheme
 from stages.exporting.onnx_file import OnnxFile
 from stages.exporting.openvino_file import OpenVinoFile, is_installed
 from stages.inference import calibration, uncertainty
@@ -38,10 +37,7 @@ class Landmarker:
         self.precision = own_precision(device()) if precision == "auto" else precision
         self.network = FusedNetwork(model.to(device()), self.precision)
         self.name, self.input = folder.name, checkpoint.input_of(description)
-        try:
-            self.scheme = DatasetScheme(**description["scheme"])
-        except (KeyError, TypeError):
-            raise InputError(f"{folder}: {checkpoint.DESCRIPTION} lacks the scheme: train the model again.") from None
+        self.scheme = checkpoint.scheme_of(description)
         self.flip_order = self.scheme.flip_order() if flip_test else None
         self.calibration = calibration.of_model(folder)
 

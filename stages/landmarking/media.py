@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stages.sources.images.reading import read_image
+from stages.sources.images.reading import decode, read_bytes
 from stages.system.errors import InputError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
@@ -60,11 +60,18 @@ def read_images(files: Sequence[Path]) -> Iterator[Picture]:
     """Each image, turned as its EXIF tag says; one that cannot be read has a fault."""
     for file in files:
         try:
-            yield Picture(str(file), read_image(file, "exif"))
+            yield Picture(str(file), decode(read_bytes(file), file, "exif", whole=True))
         except InputError as error:
             yield Picture(str(file), None, fault=str(error).removeprefix(f"{file}: "))
         except OSError as error:
             yield Picture(str(file), None, fault=error.strerror or str(error))
+
+
+def _is_playlist(path: Path) -> bool:
+    """Whether a decoder would take it as text that names other files, or addresses in the network."""
+    with open(path, "rb") as file:
+        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return start.startswith((b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[Reference]", b"rtsp", b"http"))
 
 
 class Video:
@@ -77,6 +84,8 @@ class Video:
             raise InputError(f"{given}: a camera is named {CAMERA}0, {CAMERA}1, …")
         if not self.live and not Path(given).is_file():
             raise InputError(f"there is no {given}.")
+        if not self.live and _is_playlist(Path(given)):
+            raise InputError(f"{given}: it is a list of other files, which are not opened. Give the video itself.")
         self.capture = cv2.VideoCapture(int(source) if self.live else given)
         if not self.capture.isOpened():
             raise InputError(f"{given}: it cannot be opened as a {'camera' if self.live else 'video'}.")

@@ -121,6 +121,13 @@ def _read(folder: Path, readers: Mapping[str, Callable[[Path], Any]]) -> tuple[l
     return contents, faults
 
 
+def require_training(folder: Path) -> None:
+    """Raise `InputError` listing the faults of what train wrote to `folder`."""
+    (_, history), faults = _read(folder, TRAINED)
+    faults += [f"{folder / 'history.csv'}: missing"] if history is None and not faults else []
+    refuse(faults, str(folder), f"Restore it with dvc checkout {folder}, or train again: dvc repro.")
+
+
 def read_all(folder: Path) -> tuple[list[Result], dict[str, list[str]]]:
     """All results under `folder` that can be read, whether the pipeline lists them or not, by dataset and name; and by
     name the faults of the others: every damaged or missing file, and the key that is wrong in it.

@@ -18,11 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
+from stages.data.scheme import DatasetScheme
 from stages.model.hrnet import HRNet, HRNetConfig
 from stages.system.errors import InputError, refuse
-from stages.system.files import atomic, write_json
+from stages.system.files import atomic, digest, write_json
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+SHA256 = "weights_sha256"  # its key in model.json: a damaged file of weights would be used silently
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SAFE_SINCE = "2.10"  # before it, weights_only could be bypassed: CVE-2026-24747
 HEAD = "head."
@@ -44,7 +46,7 @@ def save(folder: Path, model: HRNet, description: dict) -> None:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    network = {"landmarks": model.landmarks, "network": asdict(model.config)}
+    network = {"landmarks": model.landmarks, "network": asdict(model.config), SHA256: digest(folder / WEIGHTS)}
     write_json(folder / DESCRIPTION, network | description)
 
 
@@ -61,10 +63,26 @@ def load(folder: Path) -> tuple[HRNet, dict]:
         model = HRNet(description["landmarks"], config)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run dvc repro (or dvc checkout, where it was made before).") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} does not describe a network ({error!r}): delete {folder}, run dvc repro.") from None
-    load_into(model, read_state_dict(folder / WEIGHTS), path=folder / WEIGHTS, part="all")
+    load_into(model, read_weights(folder), path=folder / WEIGHTS, part="all")
     return model.eval(), description
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model that `save` wrote. Raises `InputError` where the file is missing or was changed since."""
+    path = folder / WEIGHTS
+    tensors = read_state_dict(path)
+    try:
+        recorded = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get(SHA256)
+    except (OSError, ValueError, AttributeError):  # `load` names the fault; a network can start from the weights alone
+        recorded = None
+    if recorded and recorded != digest(path):  # models of earlier versions have none
+        raise InputError(
+            f"{path} is damaged (its checksum is not that of {DESCRIPTION}): run dvc checkout {folder}, "
+            "or copy the model again."
+        )
+    return tensors
 
 
 def input_of(description: dict) -> ModelInput:
@@ -73,6 +91,14 @@ def input_of(description: dict) -> ModelInput:
         return ModelInput(**description["input"])
     except (KeyError, TypeError):
         raise InputError(f"the model's {DESCRIPTION} does not describe its input: train the model again.") from None
+
+
+def scheme_of(description: dict) -> DatasetScheme:
+    """The landmarks of a loaded model. Raises `InputError` where the description lacks them."""
+    try:
+        return DatasetScheme(**description["scheme"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"the model's {DESCRIPTION} does not describe its scheme: train the model again.") from None
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -90,14 +116,24 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             raise InputError(f"{path} is not a readable safetensors file ({error}): get the file again.") from None
     else:
         tensors = _state_dict(_unpickle(path), path)
-    faulty = [name for name, tensor in tensors.items() if tensor.dtype in FLOATS and not _is_finite(tensor)]
-    refuse([f"{name}: not all values are finite, as float32" for name in faulty], str(path), "Get the file again.")
+    faults = {name: _value_fault(name, tensor) for name, tensor in tensors.items()}
+    refuse([f"{name}: {fault}" for name, fault in faults.items() if fault], str(path), "Get the file again.")
     return tensors
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    """Of a sparse or quantised tensor, which `load_into` refuses, nothing is asked."""
-    return tensor.layout != torch.strided or bool(tensor.float().isfinite().all())
+def _value_fault(name: str, tensor: Tensor) -> str | None:
+    """Why a tensor cannot be one of weights, counts or statistics; its type is judged by `load_into`."""
+    if tensor.device.type != "cpu":
+        return "it has no values (it is a meta tensor)"
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        return "it is sparse, quantised or nested, and plain numbers are needed"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"it claims {_shape(tensor)} values, and the file does not hold them"
+    if tensor.dtype in FLOATS and not tensor.float().isfinite().all():
+        return "not all values are finite, as float32"
+    if name.endswith("running_var") and tensor.dtype in FLOATS and (tensor < 0).any():
+        return "a variance is negative"
+    return None
 
 
 def _unpickle(path: Path) -> object:
@@ -142,7 +178,9 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} contains no state dict but {type(content).__name__}: give a file of weights.")
-    other = [f"{name}: {type(value).__name__}" for name, value in content.items() if not isinstance(value, Tensor)]
+    if odd := [name for name in content if not isinstance(name, str) or not (name.isascii() and name.isprintable())]:
+        raise InputError(f"{path} contains no state dict: {ascii(odd[0])[:80]} is no name of a tensor.")
+    other = [f"{name[:80]}: {type(value).__name__}" for name, value in content.items() if not isinstance(value, Tensor)]
     refuse(other, f"{path} contains more than tensors", "Give a file with only the state dict.")
     if all(name.startswith("module.") for name in content):
         content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
@@ -152,12 +190,13 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
 def select_landmarks(model: HRNet, tensors: dict[str, Tensor], pairs: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
     """`tensors` with the head's maps of the model's landmarks: of each pair (own, theirs) theirs, else the model's own.
 
-    A head that is absent or not of this network's shape is left as it is, for `load_into` to judge.
+    A head that is absent or not of this network's shape or kind of numbers is left as it is, for `load_into` to judge.
     """
     selected = dict(tensors)
     own = model.state_dict()
     for name in (f"{HEAD}3.weight", f"{HEAD}3.bias"):
-        if name not in tensors or tensors[name].shape[1:] != own[name].shape[1:]:
+        tensor = tensors.get(name, torch.empty(0))
+        if tensor.ndim != own[name].ndim or tensor.shape[1:] != own[name].shape[1:] or _type_fault(tensor, own[name]):
             return tensors
         maps = own[name].clone()
         known = [(ours, theirs) for ours, theirs in pairs if ours < len(maps) and theirs < len(tensors[name])]
@@ -187,7 +226,7 @@ def load_into(model: HRNet, tensors: dict[str, Tensor], *, path: Path, part: Lit
         elif name in own and not optional:
             faults.append(f"{name}: its shape is {_shape(tensor)}, and the model's {_shape(own[name])}")
         elif name not in own and not (part == "backbone" and name.startswith(CLASSIFICATION)):
-            faults.append(f"{name}: not expected")
+            faults.append(f"{name[:80]}: not expected")
     unchanged = [name for name in own if name not in matching]
     required = [name for name in unchanged if not (part == "backbone" and name.startswith(HEAD))]
     faults += [f"{name}: missing" for name in required if name not in tensors]
@@ -198,8 +237,6 @@ def load_into(model: HRNet, tensors: dict[str, Tensor], *, path: Path, part: Lit
 
 def _type_fault(tensor: Tensor, own: Tensor) -> str | None:
     """Why the numbers of a tensor are not those of the model's: torch would convert, and so change, them silently."""
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        return f"it is stored as {tensor.layout}{' of quantised numbers' * tensor.is_quantized}, not as plain numbers"
     if own.is_floating_point() and tensor.dtype not in FLOATS:
         return f"its numbers are {str(tensor.dtype).removeprefix('torch.')}, and a weight is a float of 16 to 64 bits"
     if not own.is_floating_point() and tensor.dtype not in (torch.int32, torch.int64):
@@ -219,7 +256,7 @@ def _difference(model: HRNet, tensors: dict[str, Tensor]) -> str:
     if config != model.config:
         return f"The file is of the variant {config}, the model {model.config}: change one of them."
     last = tensors.get(f"{HEAD}3.bias")
-    if last is not None and len(last) != model.landmarks:
+    if last is not None and last.ndim == 1 and len(last) != model.landmarks:
         return (
             f"The file has {len(last)} landmarks, the model {model.landmarks}: give the file of this dataset, "
             "or start a training from it."
@@ -241,5 +278,5 @@ def _config(tensors: dict[str, Tensor]) -> HRNetConfig | None:
             modules=(count("stage2."), count("stage3."), count("stage4.")),
             blocks=count("stage2.0.branches.0."),
         )
-    except KeyError:
+    except (KeyError, TypeError):  # TypeError: a scalar has no length
         return None

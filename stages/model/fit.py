@@ -35,7 +35,7 @@ def fit(
     checkpoint: Path,
     epoch_done: Callable[[Sequence[Mapping[str, float]], float, float], None],
 ) -> TrainingState:
-    """Train `model`, resuming from `checkpoint` if it exists.
+    """Train `model`, resuming from `checkpoint`, or the one before it where that is damaged.
 
     validate: returns a model's metrics on val, `val/nme` among them; None if val is empty. Called by all processes.
     epoch_done: called after each epoch with `state.history` (of each finished epoch `epoch`, `train/loss`, `lr` and the
@@ -48,10 +48,9 @@ def fit(
     model.to(device, memory_format=torch.channels_last)
     ema = optimisation.EMA(model, train.ema_decay) if train.ema_decay else None
     state = TrainingState(model, optimisation.optimizer(model, train), ema)
-    if distributed.broadcast(checkpoint.exists()):
-        state.load(checkpoint)
-        if distributed.rank() == 0:
-            print(f"resuming after epoch {state.epoch}, step {state.step} ({checkpoint})", flush=True)
+    resumed = state.resume(checkpoint)
+    if resumed and distributed.rank() == 0:
+        print(f"resuming after epoch {state.epoch}, step {state.step} ({resumed})", flush=True)
     network = compiled(distributed.wrap_ddp(model, device, train.sync_norm), train, device)
     steps = len(batches_of(0, len(examples), train, device))  # as in every epoch
     clock = progress.Clock((train.epochs - state.epoch) * steps - state.step)

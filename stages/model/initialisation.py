@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.model.checkpoint import WEIGHTS, load_into, read_state_dict, select_landmarks
+from stages.model.checkpoint import WEIGHTS, load_into, read_state_dict, read_weights, select_landmarks
 from stages.model.hrnet import HRNet
 from stages.system.errors import InputError
 
@@ -29,7 +29,7 @@ def load_initial_weights(model: HRNet, path: Path, landmarks: Sequence[tuple[int
     file = path / WEIGHTS if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"the initial weights {file} are missing. {IMAGENET}")
-    tensors = read_state_dict(file)
+    tensors = read_weights(path) if path.is_dir() else read_state_dict(file)
     if landmarks is not None:
         tensors = select_landmarks(model, tensors, landmarks)
     return load_into(model, tensors, path=file, part="backbone")

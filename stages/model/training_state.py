@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -69,20 +71,30 @@ class TrainingState:
         writing, self.writing = self.writing, None
         return writing.result() if writing else 0.0
 
-    def load(self, path: Path) -> None:
-        """Restore a checkpoint, in all processes. Raises `InputError` where the file is damaged."""
+    def resume(self, path: Path) -> Path | None:
+        """Restore the newest whole checkpoint of `path` and `previous(path)`, in all processes; None: there is none.
+
+        A damaged one is named in a warning. Raises `InputError` where there is none but damaged ones.
+        """
+        first = distributed.rank() == 0
+        file, content, faults = distributed.broadcast(_newest(path) if first else None)
+        if faults and content is None:
+            raise InputError(f"{'; '.join(faults)}: delete {path.parent} to start again.")
+        if content is None:
+            return None
+        if faults and first:
+            print(f"warning: {'; '.join(faults)}; continuing from the one before it", file=sys.stderr, flush=True)
         try:
-            first = distributed.rank() == 0
-            content = distributed.broadcast(read_checkpoint(path) if first else None)
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
             if self.ema:
                 self.ema.load_state_dict(content["ema"])
-        except Exception as error:  # torch raises a dozen types for damaged files
-            raise InputError(f"the checkpoint {path} cannot be read ({error}): delete it to start again.") from error
-        self.epoch, self.step = content["progress"]["epoch"], content["progress"]["step"]
-        self.history, self.best = content["progress"]["history"], content["best"]
-        self.losses = content["losses"] if first else torch.zeros_like(content["losses"])
+            self.epoch, self.step = content["progress"]["epoch"], content["progress"]["step"]
+            self.history, self.best = content["progress"]["history"], content["best"]
+            self.losses = content["losses"] if first else torch.zeros_like(content["losses"])
+        except Exception as error:  # torch raises a dozen types
+            raise InputError(f"the checkpoint {file} cannot be used ({error}): delete it to start again.") from error
+        return file
 
     def all_reduce_losses(self) -> Tensor:
         """The losses of the epoch's finished steps over all processes; rank 0 keeps them, the others zeros."""
@@ -101,15 +113,36 @@ def copied(content):
 
 
 def write_checkpoint(path: Path, content: dict) -> float:
-    """Returns the seconds that it took."""
+    """The checkpoint of before becomes `previous(path)`. Returns the seconds that it took."""
     began = time.monotonic()
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getbuffer()
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        file.write(hashlib.sha256(data).digest())
-        file.write(data)
+    with atomic(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(hashlib.sha256(data).digest())
+            file.write(data)
+        if path.exists():
+            os.replace(path, previous(path))
     return time.monotonic() - began
+
+
+def previous(path: Path) -> Path:
+    """The file of the checkpoint before that of `path`."""
+    return path.with_suffix(f".previous{path.suffix}")
+
+
+def _newest(path: Path) -> tuple[Path | None, dict | None, list[str]]:
+    """The newest whole checkpoint, its content, and why newer ones were refused."""
+    faults = []
+    for file in filter(Path.exists, (path, previous(path))):
+        try:
+            return file, read_checkpoint(file), faults
+        except MemoryError:
+            raise
+        except Exception as error:  # torch raises a dozen types for damaged files
+            faults.append(f"the checkpoint {file} cannot be read ({error})")
+    return None, None, faults
 
 
 def read_checkpoint(path: Path) -> dict:

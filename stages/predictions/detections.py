@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.data.faces import Faces, read_table
-from stages.system.errors import InputError
+from stages.system.errors import InputError, refuse
 from stages.system.files import atomic
 
 DETECTOR = b"detector"
@@ -75,8 +75,10 @@ def read_detections(path: Path, faces: Faces) -> Detections | None:
     if not path.exists():  # a stage was run by hand: DVC runs `detect` first
         return None
     table = read_table(path)
-    if not table.schema.metadata.get(DETECTOR):
+    if not (table.schema.metadata or {}).get(DETECTOR):
         return None
+    missing = {"face_id", "center_x", "center_y", "side"} - set(table.column_names)
+    refuse([f"column {name} is missing" for name in sorted(missing)], str(path), "Delete it and run dvc repro.")
     if table["face_id"].to_pylist() != list(faces.face_id):
         raise InputError(f"{path} is not of the faces of the crops: run dvc repro.")
     x, y, side = (table[name].to_numpy() for name in ("center_x", "center_y", "side"))

@@ -83,7 +83,7 @@ def decoded(text: object) -> np.ndarray:
         data = base64.b64decode(text.rpartition(",")[2], validate=True)
     except (AttributeError, binascii.Error, ValueError):  # it is no text, not of that alphabet, or cut off
         raise InputError("image: it is not the bytes of an image file in base64.") from None
-    return decode(data, Path("image"), "exif")
+    return decode(data, Path("image"), "exif", whole=True)
 
 
 def given_box(row: dict) -> np.ndarray | None:

@@ -1,5 +1,6 @@
 """Unpack archives (zip, tar) without ever writing outside the target folder."""
 
+import errno
 import lzma
 import re
 import stat
@@ -20,7 +21,7 @@ BLOCK = 1 << 20  # bytes
 MAX_RATIO, ALWAYS_ALLOWED, MAX_MEMBERS = 100, 1 << 26, 1_000_000  # images hardly compress, text tenfold
 MAX_HEADER = 1 << 20  # bytes of a tar member's long name or attributes, which are read into memory
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError,
-           NotImplementedError, RecursionError)  # fmt: skip
+           OverflowError, NotImplementedError, RecursionError)  # fmt: skip
 _HEADERS = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
@@ -47,7 +48,7 @@ def unpack(archive: Path, folder: Path) -> None:
     except _DAMAGE as error:
         raise InputError(f"{archive}: it is damaged ({error}). Get the file again.") from None
     except OSError as error:
-        if error.errno is None:  # how gzip and bz2 report damage
+        if error.errno in (None, errno.EINVAL):  # of gzip and bz2; of a zip that points in front of its beginning
             raise InputError(f"{archive}: it is damaged ({error}). Get the file again.") from None
         raise
 

@@ -20,10 +20,11 @@ import numpy as np
 
 from stages.data.faces import Faces, concatenate
 from stages.sources.assemble import split_faces
+from stages.sources.images.reading import read_bytes
 from stages.sources.visibility import signs_as_visibility, with_visibility
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")  # the extensions that are read
-_FORM = re.compile(rb"\s*version:\s*1\s+n_points:\s*(\d+)\s*\{([^{}]*)\}\s*")
+_FORM = re.compile(rb"\s*version:\s*1\s+n_points:\s*(\d{1,6})\s*\{([^{}]*)\}\s*")
 
 
 def files(form, root: Path, splits: tuple[str, ...]) -> list[str]:
@@ -73,7 +74,10 @@ def read(form, root: Path, out: Path, count: int, splits: tuple[str, ...]) -> tu
 
 def read_pts(path: Path, count: int) -> np.ndarray | str:
     """(K, 2) landmarks of one file, or its fault."""
-    form = _FORM.fullmatch(path.read_bytes())
+    try:
+        form = _FORM.fullmatch(read_bytes(path))
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror})"
     if form is None:
         return f"{path}: it is not a .pts file (version: 1, n_points: {count}, then the points in braces)"
     stated, points = int(form[1]), [line.split() for line in form[2].splitlines() if line.strip()]

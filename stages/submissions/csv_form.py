@@ -18,8 +18,8 @@ from stages.submissions.submission import Submission
 from stages.system.errors import InputError, refuse
 
 IMAGE = ("image_name", "image", "file_name", "imgpath", "path")
-_NAMES = (re.compile(r"(?:original_|landmark_|p)?(?P<axis>[xy])_?(?P<index>\d+)"),
-          re.compile(r"(?:original_|landmark_|p)?_?(?P<index>\d+)_(?P<axis>[xy])"))  # fmt: skip
+_NAMES = (re.compile(r"(?:original_|landmark_|p)?(?P<axis>[xy])_?(?P<index>\d{1,6})"),
+          re.compile(r"(?:original_|landmark_|p)?_?(?P<index>\d{1,6})_(?P<axis>[xy])"))  # fmt: skip
 CORNERS, SCALED = ("x_min", "y_min", "x_max", "y_max"), ("center_w", "center_h", "scale")
 
 
@@ -31,7 +31,7 @@ def read(path: Path) -> Submission:
     try:
         names = dict.fromkeys((*IMAGE, "face_id"), str)  # 0001 is a name, not a number
         table = pd.read_csv(io.BytesIO(data), encoding="utf-8-sig", skipinitialspace=True, index_col=False, dtype=names)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except ValueError as error:  # pandas' own among them
         raise InputError(f"{path}: it is not a CSV file ({str(error).strip()}). Was it cut off?") from None
     table.columns = [str(name).strip() for name in table.columns]
     image = next((name for name in IMAGE if name in table), None)
@@ -44,7 +44,7 @@ def read(path: Path) -> Submission:
     blank = [f"row {i + 1}: {image} is blank" for i in np.flatnonzero(names.isna())]
     refuse(blank, str(path), "Every row names its image. Was the file cut off?")
     images = names.astype(str).tolist()
-    points = _numbers(table, columns, path).reshape(len(table), -1, 2)
+    points = _numbers(table, columns, path).reshape(len(table), len(columns) // 2, 2)
     boxes = None
     if set(CORNERS) <= set(table):
         boxes = _numbers(table, list(CORNERS), path)
@@ -71,7 +71,8 @@ def _numbers(table: pd.DataFrame, columns: list[str], path: Path) -> np.ndarray:
     faults, table = [], table.copy()
     for name in columns:
         if table[name].dtype.kind not in "iuf":
-            numbers = pd.to_numeric(table[name], errors="coerce")
+            # as text, since pandas fails on whole numbers that no float can hold
+            numbers = pd.to_numeric(table[name].astype(str).where(table[name].notna()), errors="coerce")
             faults += [
                 f"row {i + 1}: {name} is {table[name][i]!r}, not a number"
                 for i in np.flatnonzero(numbers.isna() & table[name].notna())

@@ -31,6 +31,8 @@ def read_json(path: Path) -> Any:
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not JSON in UTF-8 ({error}).") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{path} is not valid JSON: {str(error)[:100]}.") from None
     except RecursionError:
         raise InputError(f"{path} is nested too deeply to be a file of predictions.") from None
 
@@ -56,7 +58,9 @@ def from_coco(content: Any, images: Path | None, path: Path) -> Submission:
         )
     known = read_json(images)
     listed = known.get("images") if isinstance(known, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(e, dict) and {"id", "file_name"} <= set(e) for e in listed):
+    if not isinstance(listed, list) or not all(
+        isinstance(e, dict) and "file_name" in e and isinstance(e.get("id"), int | str) for e in listed
+    ):
         raise InputError(f"{images} is not a COCO annotation file: it needs images: [{{id, file_name}}, …].")
     names = {entry["id"]: str(entry["file_name"]) for entry in listed}
     unknown = [
@@ -95,7 +99,7 @@ def _points(rows: Sequence[Any], path: Path, values: int) -> np.ndarray:
                 array = array.reshape(-1, values)
             if array.shape[1] not in (2, 3):
                 raise ValueError
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             faults.append(f"{place}: its landmarks are not a list of points")
             continue
         points.append(array[:, :2])
@@ -112,7 +116,7 @@ def _submission(
             try:
                 x, y, width, height = map(float, entry["bbox"])
                 boxes[i] = x, y, x + width, y + height
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError):
                 faults.append(f"entry {i}: bbox is not x, y, width, height")
     refuse(faults, str(path), "Correct these boxes, or leave bbox out where an image has one face.")
     ids = [str(entry["face_id"]) for entry in entries] if all("face_id" in entry for entry in entries) else None

@@ -64,7 +64,8 @@ def _from_pts(folder: Path) -> Submission:
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".pts" and file.name[0] != ".")
     if not files:
         raise InputError(f"{folder} holds no .pts file.")
-    stated = re.search(rb"n_points:\s*(\d+)", files[0].read_bytes())
+    regular = [file for file in files if file.is_file()]  # `read_pts` names the others
+    stated = regular and re.search(rb"n_points:\s*(\d{1,6})", regular[0].read_bytes())
     points = [read_pts(file, int(stated[1]) if stated else 0) for file in files]
     refuse(
         [fault for fault in points if isinstance(fault, str)], str(folder), "Correct these files, or write them again."

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from stages.system.parent import end_with_dvc
+
 SHOWN_FAULTS = 20
 # How torch (CPU, GPU) and OpenCV say it, whose errors are of types of their own
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|insufficient memory", re.IGNORECASE)
@@ -66,6 +68,7 @@ def run(main: Callable[[], object]) -> None:
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
+    end_with_dvc()
     try:
         main()
     except InputError as error:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from stages.config.experiment import Experiment, Measured, Submitted, load_experiment, load_measured
 from stages.config.pipeline import read_pipeline
+from stages.system.errors import InputError
 from stages.tracking.provenance import Identity, environment, identify
 from stages.tracking.run import DataInput, Run, find, track
 from stages.tracking.store import Known, typed
@@ -33,7 +34,11 @@ def tracked(identity: Identity, stage: str, context: str, faces: int, tags: dict
 def log_training(run: Run, experiment: Experiment) -> None:
     """The model, and the course of the training where it was not logged epoch by epoch."""
     if not run.has("history"):
-        rows = pd.read_csv(experiment.training / "history.csv").set_index("epoch").iterrows()
+        path = experiment.training / "history.csv"
+        try:
+            rows = pd.read_csv(path, dtype=float).set_index("epoch").iterrows()
+        except (ValueError, KeyError) as error:  # what is damaged is no table of numbers
+            raise InputError(f"{path} is damaged ({error}): restore it with dvc checkout {path.parent}.") from None
         run.log_history((int(epoch), row.dropna().to_dict()) for epoch, row in rows)
         run.mark("history")
     for file in ("model.safetensors", "model.json"):

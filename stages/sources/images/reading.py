@@ -52,9 +52,12 @@ def read_image(path: Path, orientation: str = "ignore") -> np.ndarray:
     return decode(read_bytes(path), path, orientation)
 
 
-def decode(data: bytes, path: Path, orientation: str = "ignore") -> np.ndarray:
-    """The same of a file's content; `path` is named in the error."""
-    if fault := damage(data):
+def decode(data: bytes, path: Path, orientation: str = "ignore", *, whole: bool = False) -> np.ndarray:
+    """The same of a file's content; `path` is named in the error.
+
+    whole: refuse what lacks pixels too, where no checksum vouches for the file, as fetch's does for a dataset's.
+    """
+    if fault := damage(data) or (lacks_pixels(data) if whole else None):
         raise InputError(f"{path}: {fault}")
     structure = jpeg.parse(data) if data.startswith(jpeg.START) else None
     # CMYK is left to Pillow, which alone handles its inversion, and so are rarer formats
