@@ -35,7 +35,7 @@ class Export(BaseModel):
     mean_px: float
     nme_pytorch: float
     nme_onnx: float
-    engines: list[_Engine]
+    engines: list[_Engine] = []
     cpu: str
     date: str
 
@@ -68,7 +68,7 @@ def section(results: Sequence[Result], exports: dict[str, list[Export]]) -> str:
          error(made.nme_pytorch))
         for made in files
     ]  # fmt: skip
-    engines = "\n\n".join(_engines(made) for made in files)
+    engines = "\n\n".join(_engines(made) for made in files if made.engines)
     return folded("Exported files: size, parity, engines", f"{what}\n\n{markdown_table(header, rows)}\n\n{engines}")
 
 
