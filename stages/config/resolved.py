@@ -1,5 +1,6 @@
 """params/resolved.yaml: what params/pipeline.yaml stands for, defaults and seeds filled in, as dvc.yaml reads it."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,23 @@ def unused_changes(pipeline: Pipeline) -> list[str]:
     return [file for file in changed if Path(file).suffix == ".yaml" and Path(file).stem not in used]
 
 
+def oversized_crops(pipeline: Pipeline) -> list[str]:
+    """Datasets whose crops have at least 2.25 times the pixels that their recipes use, and what to set instead."""
+    told = []
+    for name in pipeline.datasets:
+        crops = load_dataset(name, "crops").crops
+        trained = [load_experiment(each, "input") for each, of in pipeline.experiments.items() if of.dataset == name]
+        used = max((math.ceil(e.recipe.input.size * crops.context / e.recipe.input.box) for e in trained), default=0)
+        if used and crops.size >= 1.5 * used:
+            gigabytes = [f"{side * side * 3 / 1e6:.2f}" for side in (crops.size, used)]
+            told.append(
+                f"the crops of {name} are {crops.size} px wide and its recipes use {used}: crops.size: {used} in "
+                f"params/datasets/{name}.yaml takes {gigabytes[1]} GB for 1000 faces instead of {gigabytes[0]}, and as "
+                "much less again in DVC's cache (its models train again)"
+            )
+    return told
+
+
 def write_resolved() -> bool:
     """Check all parameters and write the file; whether it was out of date.
 
@@ -124,6 +142,8 @@ def write_resolved() -> bool:
     for file in unused_changes(pipeline):
         used = ", ".join(sorted({experiment.recipe for experiment in pipeline.experiments.values()}))
         print(f"warning: {file} was changed, and no experiment uses it. In use: {used or 'none'}", file=sys.stderr)
+    for note in oversized_crops(pipeline):
+        print(f"note: {note}", file=sys.stderr)
     text = HEADER + yaml.safe_dump(resolved(pipeline), sort_keys=False, width=120, allow_unicode=True)
     if FILE.exists() and FILE.read_text(encoding="utf-8") == text:
         return False
