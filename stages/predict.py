@@ -27,6 +27,7 @@ from stages.inference.cost import cost, workload
 from stages.inference.protocol import predict_from_crops, predict_from_images
 from stages.model import checkpoint
 from stages.model.device import device
+from stages.model.predict import FusedNetwork
 from stages.predictions.detections import read_box_map, read_detections
 from stages.predictions.table import Made, Predictions, read_made, write_predictions
 from stages.sources.images.checksums import require_unchanged
@@ -73,7 +74,8 @@ def main(name: str) -> None:
         )  # fmt: skip
     else:
         flip_order = model_scheme.flip_order() if settings.flip_test else None
-        points, scores, perturbed = predict_from_crops(model, test, model_input, flip_order=flip_order, **options)
+        network = FusedNetwork(model)
+        points, scores, perturbed = predict_from_crops(network, test, model_input, flip_order=flip_order, **options)
 
     def predicted(values: np.ndarray) -> np.ndarray:
         return values[:, model_landmarks]
@@ -81,9 +83,9 @@ def main(name: str) -> None:
     fitted, expected = None, None
     if not cross and settings.protocol == "exact":
         shape = {"batch": settings.batch, "flip_order": flip_order}
-        fitted = fit_uncertainty(model, read_crops(experiment.crops, "val"), model_input, shape)
+        fitted = fit_uncertainty(network, read_crops(experiment.crops, "val"), model_input, shape)
         if fitted:
-            _, peaks, spreads = uncertainty.shapes(model, test, model_input, **shape)
+            _, peaks, spreads = uncertainty.shapes(network, test, model_input, **shape)
             expected = fitted.expected(peaks, spreads) * test.faces.side[:, None]
     if not cross:
         calibration = Calibration(boxes=read_box_map(detected.with_suffix(".json")), errors=fitted)

@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 
 PACKAGES = """cv2 matplotlib.figure numpy pandas PIL.Image pyarrow.parquet pydantic safetensors.torch scipy.interpolate
-scipy.stats torch torch._dynamo torch.utils.flop_counter tqdm yaml"""
+scipy.stats torch torch._dynamo tqdm yaml"""
 AT_IMPORT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONPATH")  # read when torch or Python starts
 
 # Python without site and environment, since it starts for every stage

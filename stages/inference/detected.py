@@ -9,7 +9,7 @@ import torch
 from stages.data.faces import Faces
 from stages.inference.paper_protocol import predict_paper
 from stages.model.hrnet import HRNet
-from stages.model.predict import Batches, predict
+from stages.model.predict import Batches, FusedNetwork, predict
 from stages.predictions.detections import Detections
 
 NAME = "detector"  # of these predictions among those from perturbed boxes
@@ -22,7 +22,9 @@ def _of_all(points: np.ndarray, found: np.ndarray) -> np.ndarray:
     return whole
 
 
-def predict_detected(model: HRNet, images: np.ndarray, faces: Faces, detections: Detections, **run) -> np.ndarray:
+def predict_detected(
+    model: HRNet | FusedNetwork, images: np.ndarray, faces: Faces, detections: Detections, **run
+) -> np.ndarray:
     """Points (N, K, 2) in crop px, NaN for faces that were not found, from crops around the annotated boxes.
 
     What a detected box shows beyond the crop is black: crops reach half a face box further than the input. run: as of

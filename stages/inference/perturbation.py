@@ -14,7 +14,7 @@ from torch import Tensor
 from stages.data.faces import Faces
 from stages.inference.paper_protocol import predict_paper
 from stages.model.hrnet import HRNet
-from stages.model.predict import Batches, predict
+from stages.model.predict import Batches, FusedNetwork, predict
 
 SHIFTS = (-15, -10, -5, 5, 10, 15)  # percent of the box's side
 SCALES = (-20, -10, 10, 20)  # percent
@@ -52,7 +52,7 @@ def perturbations(context: float = np.inf, box: float = 1.0) -> Iterator[tuple[s
             yield name, shift, scale
 
 
-def predict_perturbed(model: HRNet, faces: Batches, **run) -> dict[str, np.ndarray]:
+def predict_perturbed(model: HRNet | FusedNetwork, faces: Batches, **run) -> dict[str, np.ndarray]:
     """Points (N, K, 2) float64 in crop px per perturbation, by name (`shift_-15`, `scale_20`); run: as of `predict`."""
     return {
         name: predict(model, faces, moves=moves(len(faces), faces.size, faces.box, shift, scale), **run)[0]

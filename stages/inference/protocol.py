@@ -16,14 +16,14 @@ from stages.inference.detected import NAME, predict_detected, predict_paper_dete
 from stages.inference.paper_protocol import predict_paper
 from stages.inference.perturbation import predict_paper_perturbed, predict_perturbed
 from stages.model.hrnet import HRNet
-from stages.model.predict import Batches, Progress, predict
+from stages.model.predict import Batches, FusedNetwork, Progress, predict
 from stages.predictions.detections import Detections
 
 Predicted = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 
 def predict_from_crops(
-    model: HRNet,
+    model: HRNet | FusedNetwork,
     crops: Crops,
     model_input,
     *,
