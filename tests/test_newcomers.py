@@ -1,4 +1,4 @@
-"""A team lead's task: a sweep of eight variants with two seeds, whose best is told without opening a run.
+"""A team lead's task: a sweep of five variants with two seeds, whose best is told without opening a run.
 
 The other two newcomers' tasks, from a clone to a table for LaTeX and from COCO JSON to a model with its page, are in
 test_readme.py and test_import_dataset.py.
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import Project
 
-VARIANTS = {"base": "{}", **{f"lr{lr}": f"{{train.lr: {lr}}}" for lr in (0.0001, 0.001, 0.003, 0.02, 0.05)},
-            "wide": "{model.width: 8}", "no-flip": "{augment.flip: 0.0}"}  # fmt: skip
+VARIANTS = {"base": "{}", **{f"lr{lr}": f"{{train.lr: {lr}}}" for lr in (0.0001, 0.003, 0.05)},
+            "wide": "{model.width: 8}"}  # fmt: skip
 LOGGED = """
 import json, mlflow
 from stages.tracking import store
@@ -66,9 +66,9 @@ def test_the_page_has_a_row_for_each_variant_the_best_first(swept, means):
 
 def test_the_table_of_runs_tells_variant_seed_and_nme(swept, means):
     runs = json.loads(swept.run(sys.executable, "-c", LOGGED).splitlines()[-1])
-    assert len(runs) == 16
+    assert len(runs) == 2 * len(VARIANTS)
     assert {(run["entry"], run["seed"]) for run in runs} == {(name, seed) for name in VARIANTS for seed in ("1", "2")}
     logged = {name: np.mean([run["nme"] for run in runs if run["entry"] == name]) for name in VARIANTS}
     assert logged == pytest.approx(means, rel=1e-4)
     assert {run["variant"] for run in runs if run["entry"] == "wide"} == {"width=8"}
-    assert len({run["name"] for run in runs}) == 16
+    assert len({run["name"] for run in runs}) == 2 * len(VARIANTS)
