@@ -136,8 +136,10 @@ def test_the_file_for_dvc_has_every_default_and_keeps_training_apart_from_evalua
     content = resolved(read_pipeline())
     assert content["experiments"] == {"x.2-s3": {"dataset": "toy", "recipe": "tiny", "init": "random", "set": "x_2-s3"}}
     assert content["set"] == {
-        "x_2-s3": {"training": {"train.lr": 0.1, "train.seed": 3}, "evaluate": {"evaluate.batch": 4}}
-    }
+        "x_2-s3": {
+            "training": {"train.lr": 0.1, "train.seed": 3}, "evaluate": {"evaluate.batch": 4}, "init_landmarks": "",
+        }
+    }  # fmt: skip
     assert (content["cross_dataset"], content["baselines"]) == ({}, [])
     assert write_resolved()
     assert not write_resolved()

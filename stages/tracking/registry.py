@@ -16,8 +16,8 @@ URI = re.compile(r"(models|runs):/")
 CODE = Path(__file__).parents[1]
 # What the served model's code imports; a test compares them
 REQUIREMENTS = (
-    "filelock", "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic", "safetensors",
-    "scipy", "torch", "tqdm",
+    "filelock", "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "psutil", "pyarrow", "pydantic",
+    "safetensors", "scipy", "torch", "tqdm",
 )  # fmt: skip
 
 
