@@ -21,8 +21,8 @@ INJECTED = {
 INTRODUCTION = """# Faults
 Injected into the toy pipeline of the tests by `make fault-test`; "recovered" means that the same command, run once more
 without the fault, ended well with the same bytes in every model, prediction, metric and page. Mutated files are
-recovered from where they are read or refused by a message; "used silently" counts damaged files that a stage took when it
-was started alone, which `dvc repro` noticed and restored. {date}, commit {commit}, seed {seed}, {machine}.
+recovered from where they are read or refused by a message. "Used silently" counts damaged files that a stage took when
+it was started alone. {date}, commit {commit}, seed {seed}, {machine}.
 
 """
 

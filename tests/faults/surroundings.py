@@ -41,7 +41,7 @@ def may_mount() -> bool:
 
 def one(toy: Toy, rng: random.Random, number: int) -> Outcome | None:
     names = list(KINDS)
-    return inject(toy, names[number % len(names)], *toy.any_point(rng))
+    return inject(toy, names[3 * number % len(names)], *toy.any_point(rng))
 
 
 def inject(toy: Toy, name: str, stage: str, before: Project) -> Outcome | None:

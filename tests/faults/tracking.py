@@ -1,5 +1,6 @@
 """Tracking that fails: the stages go on, with one warning each, and nothing is said to be entered that is not."""
 
+import functools
 import random
 import sqlite3
 import threading
@@ -98,7 +99,7 @@ def run(toy: Toy, project: Project, **environment: str) -> tuple[int, str, list[
 
 def one(toy: Toy, rng: random.Random, number: int) -> Outcome:
     names = list(FAULTS)
-    return inject(toy, names[number % len(names)])
+    return inject(toy, names[3 * number % len(names)])
 
 
 def with_store(toy: Toy) -> Project:
@@ -119,10 +120,16 @@ with track("another", "0" * 32, "train", params={}, tags={}):
 """
 
 
+@functools.cache
+def usual_seconds(toy: Toy) -> float:
+    """What the longest stage takes with tracking that works."""
+    with toy.copied(with_store(toy)) as project:
+        return run(toy, project)[3]
+
+
 def inject(toy: Toy, name: str) -> Outcome:
     """Train, predict and measure while tracking fails, then `make repro` while it works."""
-    with toy.copied(with_store(toy)) as project:
-        _, _, _, usual = run(toy, project)
+    usual = usual_seconds(toy)
     with toy.copied(with_store(toy)) as project:
         with FAULTS[name](project) as environment:
             status, printed, warnings, longest = run(toy, project, **environment)
