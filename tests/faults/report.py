@@ -10,13 +10,12 @@ from stages.system.files import atomic, write_json
 from tests.faults.toy import Outcome
 
 TABLE, JSON = Path("reports/faults.md"), Path("reports/faults.json")
-INJECTED = {
+KINDS = ("kills", "writes", "damage", "hostile input", "tracking", "surroundings")
+INJECTED = {  # of the others the table names what a run had
     "kills": "SIGKILL, SIGTERM or SIGINT to dvc, to the stage or to all of them, at a random moment",
     "writes": "the N-th open, write, fsync or rename of a stage fails (ENOSPC, EIO, EACCES, EROFS)",
     "damage": "a file cut off, a bit flipped, a block zeroed: outs, checkpoint, cache, dvc.lock, sources",
     "hostile input": "mutated annotations, predictions, parameters, archives, images",
-    "tracking": "dead port, silent server, 500s, locked or read-only database, another schema",
-    "surroundings": "HOME, locale, path, umask, 64 files, 1 GB of memory, a disk of 24 MB",
 }
 INTRODUCTION = """# Faults
 Injected into the toy pipeline of the tests by `make fault-test`; "recovered" means that the same command, run once more
@@ -41,11 +40,12 @@ def count(outcomes: Iterable[Outcome]) -> dict[str, int]:
 
 def table(outcomes: list[Outcome]) -> str:
     """A row for each kind, in Markdown."""
-    kinds = [kind for kind in INJECTED if any(entry.kind == kind for entry in outcomes)]
+    kinds = [kind for kind in KINDS if any(entry.kind == kind for entry in outcomes)]
     rows = []
     for kind in kinds:
-        counted = count(entry for entry in outcomes if entry.kind == kind)
-        rows.append([kind, INJECTED[kind], *counted.values()])
+        entries = [entry for entry in outcomes if entry.kind == kind]
+        names = sorted({entry.fault.partition(" (")[0].partition(", before")[0] for entry in entries})
+        rows.append([kind, INJECTED.get(kind, "; ".join(names)), *count(entries).values()])
     rows.append(["all", "", *count(outcomes).values()])
     return tabulate(rows, headers=["kind", "what is injected", *count([])], tablefmt="pipe")
 
