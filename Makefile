@@ -4,10 +4,10 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint verify bench ui runs notebook notebooks onnx openvino dlib mediapipe clean
+.PHONY: git help repro test lint verify bench fault-test ui runs notebook notebooks onnx openvino dlib mediapipe clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 repro: git .venv/installed ## install, then reproduce every figure: `dvc repro`
 	@python -m stages.check
@@ -30,6 +30,9 @@ verify: .venv/installed ## compare every file with what was recorded of it: data
 
 bench: .venv/installed ## measure speed and exactness on this machine
 	python -m tests.bench
+
+fault-test: .venv/installed ## inject faults, SIZE=… of each kind (8; over night: 1000), and see that the same command recovers
+	python -m tests.faults --size $(or $(SIZE),8) --seed $(or $(SEED),0)
 
 ui: .venv/installed ## the MLflow page of all runs, on 127.0.0.1:5000 (PORT=… for another)
 	@python -m stages.log_restored

@@ -9,6 +9,7 @@ import cv2
 import pytest
 import torch
 
+from stages.system import errors
 from stages.system.errors import run
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,39 @@ def test_torch_that_gets_no_memory_is_understood(capsys):
     with pytest.raises(SystemExit):
         run(lambda: torch.empty(2**50))
     assert capsys.readouterr().err.startswith("error: memory ran out (")
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        ("KeyboardInterrupt", "\nstopped; run the same command again to continue\n"),
+        ("ImportError('libx.so: failed to map segment from shared object')", "error: memory ran out (libx.so: failed"),
+        ("MemoryError", "error: memory ran out. Close other programs"),
+    ],
+)
+def test_what_happens_while_packages_are_loaded_is_one_message(tmp_path, raised, message):
+    (tmp_path / "pandas.py").write_text(f"raise {raised}")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "stages.train", "x"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.startswith(message), done.stderr
+    assert done.stderr.strip().count("\n") == 0
+
+
+def test_a_fault_while_packages_are_loaded_keeps_its_traceback(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ImportError('no such thing')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "stages.fetch", "x"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "Traceback" in done.stderr
+    assert "no such thing" in done.stderr
+
+
+def test_a_limited_address_space_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(errors.resource, "getrlimit", lambda _: (2**30, 2**30))
+    errors.hook(SystemError, SystemError("returned NULL without setting an exception"), None)
+    assert "may have 1.0 GiB of address space (ulimit -v)" in capsys.readouterr().err
 
 
 def test_a_fault_of_the_program_keeps_its_traceback():

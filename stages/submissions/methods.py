@@ -157,9 +157,11 @@ def run_program(
         raise InputError(f"{what}: the program wrote nothing to {{out}} ({shlex.join(words)}).")
     told = Path(str(values["time"]))
     try:
-        milliseconds = float(told.read_text()) if told.exists() else None
+        milliseconds = float(told.read_text(encoding="utf-8")) if told.exists() else None
     except ValueError:
-        raise InputError(f"{what}: {{time}} holds {told.read_text()[:40]!r}, not a number of milliseconds.") from None
+        raise InputError(
+            f"{what}: {{time}} holds {told.read_text(encoding='utf-8')[:40]!r}, not a number of milliseconds."
+        ) from None
     return reading.read(out, form), milliseconds
 
 

@@ -3,18 +3,23 @@
 import difflib
 import os
 import re
+import resource
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
 from typing import Any
 
 from stages.system.parent import end_with_dvc
 
 SHOWN_FAULTS = 20
 # How torch (CPU, GPU) and OpenCV say it, whose errors are of types of their own
-NO_MEMORY = re.compile(r"out of memory|can't allocate memory|insufficient memory", re.IGNORECASE)
+NO_MEMORY = re.compile(
+    r"out of memory|can(?:'t|not) allocate memory|insufficient memory|failed to map segment", re.IGNORECASE
+)
+STOPPED = "\nstopped; run the same command again to continue"
 
 
 class InputError(Exception):
@@ -75,7 +80,7 @@ def run(main: Callable[[], object]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, Stopped) as stopped:
-        print("\nstopped; run the same command again to continue", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         sys.exit(130 if isinstance(stopped, KeyboardInterrupt) else 143)
     except Exception as error:
         message = _explained(error)
@@ -87,6 +92,23 @@ def run(main: Callable[[], object]) -> None:
         sys.exit(1)
 
 
+def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """`sys.excepthook` of a stage: Ctrl-C or a lack of memory while its packages are loaded, before `run` is called."""
+    message = STOPPED if issubclass(kind, KeyboardInterrupt) else None
+    if isinstance(error, ImportError | MemoryError | SystemError) and (said := _explained(error)):
+        message = f"error: {said}"
+    if message is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(message, file=sys.stderr)
+
+
+def _memory_limit() -> int | None:
+    """The bytes of address space that this process may have (ulimit -v), if they are limited."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def _explained(error: Exception) -> str | None:
     """What happened and what to do, for an error that the machine causes; None for any other."""
     if isinstance(error, BrokenProcessPool):
@@ -94,8 +116,14 @@ def _explained(error: Exception) -> str | None:
             "a worker process was killed from outside, most likely because memory ran out. Close other programs or "
             "limit the cores (taskset -c 0,1 …), then run the same command again."
         )
-    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+    limit = _memory_limit()
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)) or (limit and isinstance(error, SystemError)):
         said = str(error).strip().partition("\n")[0][:300]
+        if limit:  # where an import finds no memory, Python ends in a SystemError
+            return (
+                f"memory ran out{f' ({said})' if said else ''}: this process may have {limit / 2**30:.1f} GiB of "
+                "address space (ulimit -v). Raise the limit to 8 GiB or more, then run the same command again."
+            )
         return (
             f"memory ran out{f' ({said})' if said else ''}. Close other programs, or lower train.batch or "
             "evaluate.batch in the recipe, then run the same command again."

@@ -34,7 +34,7 @@ def dvc_hash(path: Path) -> str:
 def _locked_outs() -> dict[str, str]:
     """The hash of every out in dvc.lock, by path."""
     lock = Path("dvc.lock")
-    stages = ((yaml.safe_load(lock.read_text()) or {}) if lock.exists() else {}).get("stages", {})
+    stages = ((yaml.safe_load(lock.read_text(encoding="utf-8")) or {}) if lock.exists() else {}).get("stages", {})
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
@@ -72,7 +72,7 @@ def short_hash(content: object) -> str:
 
 def code_hash(*stages: str) -> str:
     """One hash of the code that dvc.yaml declares for these stages."""
-    declared = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     deps = {dep for stage in stages for dep in declared[stage]["do"]["deps"] if dep.startswith("stages/")}
     return short_hash({dep: content_hash(Path(dep)) for dep in sorted(deps)})
 
@@ -85,7 +85,9 @@ def environment() -> dict[str, str | int]:
     info = Path("/proc/cpuinfo")
     if info.exists():
         models = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+            line.partition(":")[2].strip()
+            for line in info.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
         ]
         cpu = models[0] if models else cpu
     caps = {

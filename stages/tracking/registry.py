@@ -73,7 +73,7 @@ def _default_store() -> Iterator[None]:
     try:
         mlflow.set_tracking_uri(uri)  # it sets the environment's too
         mlflow.set_registry_uri(uri)
-        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
             yield
     finally:
         mlflow.set_tracking_uri(before)
