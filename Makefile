@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint bench fault-test ui runs notebook notebooks onnx openvino dlib mediapipe clean
+.PHONY: git help repro test lint verify bench fault-test ui runs notebook notebooks onnx openvino dlib mediapipe clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: .venv/installed ## install what is missing and run the tests
 lint: .venv/installed ## check style and formatting
 	ruff check .
 	ruff format --check .
+
+verify: .venv/installed ## compare every file with what was recorded of it: data, models, results, DVC's cache
+	@python -m stages.verify
 
 bench: .venv/installed ## measure speed and exactness on this machine
 	python -m tests.bench

@@ -9,7 +9,6 @@ writes what (.dvc/tmp/rwlock) is removed if it cannot be read and no DVC process
 """
 
 import argparse
-import json
 import os
 import re
 from pathlib import Path
@@ -21,9 +20,9 @@ from stages.system import errors
 from stages.system.errors import InputError
 from stages.system.files import atomic
 from stages.system.parent import is_dvc
+from stages.tracking.dvc_files import LOCK, RWLOCK, is_cut, is_rwlock_damaged, read_lock
 from stages.tracking.process import committed
 
-LOCK, RWLOCK = Path("dvc.lock"), Path(".dvc/tmp/rwlock")
 LOCK_HEADER = "schema: '2.0'\nstages:\n"
 DAMAGED = Path("dvc.lock.damaged.tmp")  # git ignores *.tmp
 
@@ -57,32 +56,6 @@ def require_no_dvc(damaged: Path) -> None:
             f"{damaged} cannot be read, and DVC is running here (process {', '.join(map(str, running))}): "
             "wait for it or stop it, then run the same command again."
         )
-
-
-def read_lock(text: str) -> dict | None:
-    """What the text of a dvc.lock holds; None where DVC cannot read it, or its last line has no end."""
-    from dvc.exceptions import DvcException
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from dvc.utils.serialize import parse_yaml
-    from voluptuous import Invalid
-
-    try:
-        content = parse_yaml(text, str(LOCK))
-        COMPILED_LOCKFILE_SCHEMA(content)
-    except (DvcException, Invalid, ValueError, TypeError):
-        return None
-    return content if text.endswith("\n") else None
-
-
-def is_cut(content: dict, former: dict | None) -> bool:
-    """Whether a file that DVC can read was cut off between two lines; former: as it was last committed.
-
-    Every stage has outs, and DVC keeps the order of the entries and appends new ones.
-    """
-    names = list(content.get("stages", {}))
-    known = list((former or {}).get("stages", {}))
-    ends_early = len(names) < len(known) and names == known[: len(names)]
-    return ends_early or not all("outs" in entry for entry in content.get("stages", {}).values())
 
 
 def whole_entries(text: str) -> dict:
@@ -132,20 +105,9 @@ def repair_lock() -> None:
 
 def repair_rwlock() -> None:
     """Remove DVC's table of readers and writers if it cannot be read, which blocks every later command."""
-    from dvc.rwlock import SCHEMA
-    from voluptuous import Invalid
     from zc.lockfile import LockError, LockFile
 
-    def is_damaged() -> bool:
-        try:
-            SCHEMA(json.loads(RWLOCK.read_bytes()))
-        except FileNotFoundError:
-            return False
-        except (ValueError, Invalid):
-            return True
-        return False
-
-    if not is_damaged():
+    if not is_rwlock_damaged():
         return
     require_no_dvc(RWLOCK)
     try:
@@ -153,7 +115,7 @@ def repair_rwlock() -> None:
     except LockError:
         raise InputError(f"{RWLOCK} is being written by another process: run the same command again.") from None
     try:
-        if is_damaged():
+        if is_rwlock_damaged():
             os.unlink(RWLOCK)
             print(f"{RWLOCK} was damaged by a killed run: removed, no DVC process was using it.", flush=True)
     finally:

@@ -50,6 +50,7 @@ ALLOWED = {
     },
     "serving": {"data", "landmarking", "sources", "system.errors"},
     "config": {"data", "system.errors", "system.files"},
+    "verification": {"config", "metrics.provenance_schema", "system", "tracking"},
     "tracking": {"config", "data", "metrics.provenance_schema", "system"},
 }
 
@@ -154,7 +155,7 @@ def test_a_package_imports_only_what_the_design_allows(package):
     for file in (ROOT / "stages" / package).rglob("*.py"):
         for name in imports(file):
             top, _, rest = name.partition(".")
-            assert top != "dvc", f"{file} imports {name}"
+            assert top != "dvc" or file.name == "dvc_files.py", f"{file} imports {name}"
             assert top != "mlflow" or package in ("tracking", "serving"), f"{file} imports {name}"
             assert top != "importlib", f"{file} imports {name}"
             if top == "stages" and rest:

@@ -45,14 +45,24 @@ def _is_ignored(path: Path) -> bool:
     )
 
 
+def hashed_files(path: Path) -> list[Path]:
+    """The files that DVC's hash of a file or a folder covers; none where there is nothing."""
+    if path.is_file():
+        return [path]
+    return [file for file in path.rglob("*") if file.is_file() and not _is_ignored(file.relative_to(path))]
+
+
+def folder_hash(listing: Mapping[str, str]) -> str:
+    """The hash that DVC gives a folder of these files: MD5 by path relative to the folder."""
+    entries = [{"md5": md5, "relpath": name} for name, md5 in sorted(listing.items())]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
 def content_hash(path: Path) -> str:
     """The hash that DVC gives to what is in a file or a folder now."""
     if path.is_file():
         return digest(path, "md5")
-    files = [file for file in path.rglob("*") if file.is_file() and not _is_ignored(file.relative_to(path))]
-    listing = [{"md5": digest(file, "md5"), "relpath": file.relative_to(path).as_posix()} for file in files]
-    listing.sort(key=lambda entry: entry["relpath"])
-    return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+    return folder_hash({file.relative_to(path).as_posix(): digest(file, "md5") for file in hashed_files(path)})
 
 
 def short_hash(content: object) -> str:
