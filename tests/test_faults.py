@@ -33,9 +33,7 @@ class Fetched(Toy):
 def failing():
     if not shutil.which("cc"):
         pytest.skip("this machine has no C compiler")
-    python = writes.failing()
-    yield python
-    python.server.stop()
+    return writes.failing()
 
 
 @pytest.fixture(scope="module")

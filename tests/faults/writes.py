@@ -3,10 +3,12 @@
 A patch of Python's own functions would not reach what PyTorch, Arrow, OpenCV, HDF5 and SQLite write.
 """
 
+import atexit
 import errno
 import functools
 import os
 import random
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -52,7 +54,11 @@ class Failing:
 
 @functools.cache
 def failing() -> Failing:
-    return Failing(Path(tempfile.mkdtemp(prefix="failing-")))
+    folder = Path(tempfile.mkdtemp(prefix="failing-"))
+    python = Failing(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(python.server.stop)
+    return python
 
 
 def one(toy: Toy, rng: random.Random, number: int) -> Outcome:
