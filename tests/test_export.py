@@ -254,7 +254,7 @@ def test_the_report_lists_what_was_exported_of_the_results_own_weights(exported,
     exports = read_exports(tmp_path)
     told = section(results[:1], exports)
     assert told.count("| three.onnx, flip test") == 1
-    assert told.count("| pytorch fp32 ") == told.count("| the published network, untuned ") == 1
+    assert told.count("| pytorch fp32 ") == told.count("| PyTorch fp32, untuned ") == 1
     assert section(results[1:], exports) == ""
     (tmp_path / "three/exports.json").write_text("[{}]")
     with pytest.raises(InputError, match=r"exports\.json: 0\.file: missing"):

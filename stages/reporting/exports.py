@@ -77,12 +77,13 @@ def _title(made: Export) -> str:
 
 
 def _engines(made: Export) -> str:
-    """What each engine loses in NME and how long a face takes; in brackets, how many times as fast as the first row."""
+    """What each engine loses in NME and how long a face takes; in brackets, how many times as fast as the first row,
+    the network as the published code runs it: batch norms apart, channels first."""
     plain = made.engines[0]
     rows = [
         (
-            "the published network, untuned" if each is plain else f"{each.engine} {each.precision}",
-            "" if each.nme is None else f"{each.nme - made.nme_pytorch:+.4f}",
+            "PyTorch fp32, untuned" if each is plain else f"{each.engine} {each.precision}",
+            "" if each.nme is None else f"{round(each.nme - made.nme_pytorch, 4) + 0.0:+.4f}",
             *(
                 f"{time.value:.1f}" + ("" if each is plain else f" ({base.value / time.value:.1f} ×)")
                 for time, base in zip(each.milliseconds, plain.milliseconds, strict=True)
