@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from stages.config.experiment import load_recipe
+from stages.exporting import engines
 from stages.model import augment
 from stages.model.examples import step_generator
-from tests.bench import cpu, data, exactness, measure, network, reporting, waiting
+from tests.bench import cpu, data, exactness, landmarking, measure, network, reporting, waiting
 from tests.bench.__main__ import GROUPS
 
 SECTIONS = ("model", "input", "target", "augment", "train")
@@ -72,6 +73,18 @@ def test_sampling_face_by_face_and_by_one_grid_are_the_same():
     torch.testing.assert_close(by_face, by_grid, atol=0.02, rtol=0)
 
 
+@pytest.mark.skipif(not landmarking.PHOTOGRAPHS.is_dir(), reason="no photographs of faces in ../shared/data/lfpw")
+def test_a_photograph_and_a_video_are_measured_end_to_end(tmp_path, monkeypatch, yunet):
+    monkeypatch.setattr(landmarking, "load_recipe", lambda *_: tiny())
+    monkeypatch.setattr(landmarking, "SIZE", 64)
+    monkeypatch.setattr(landmarking, "FRAMES", 2)
+    monkeypatch.setattr(landmarking.detector, "FILE", yunet)
+    monkeypatch.setattr(landmarking.detector, "download", lambda *_: yunet)
+    figures = landmarking.pictures(tmp_path)
+    assert [figure.unit for figure in figures] == ["ms", "frames/s"] * 2
+    assert all(figure.value > 0 for figure in figures)
+
+
 def test_time_in_threads_at_once_counts_once():
     assert network.covered([(0.0, 2.0), (1.0, 3.0), (1.5, 1.8), (5.0, 6.0)]) == 4.0
 
@@ -83,6 +96,8 @@ def test_every_group_has_its_function():
 
 def test_every_figure_can_be_measured_and_written(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "RECIPES", {"modern": 3.0})
+    monkeypatch.setattr(landmarking, "SIZE", 64)
+    monkeypatch.setattr(engines, "REPEATS", 1)
     monkeypatch.setattr(waiting, "in_own_process", lambda setting, steps: waiting.step_times(tiny(), steps))
     threads = torch.get_num_threads()
     figures = [
@@ -92,6 +107,7 @@ def test_every_figure_can_be_measured_and_written(tmp_path, monkeypatch):
         *data.training_path(faces=4, photos=1, repeats=1, batch=2),
         *cpu.on_cpu({"modern": tiny()}, size=64, batches=(8,), repeats=1),
         *network.faces_by_recipe(recipes={"modern": with_evaluation(tiny())}, faces=4),
+        *landmarking.by_engine(tmp_path, tiny()),
         *network.epoch(tiny(), faces=8, photos=1, size=112),
         *waiting.busy_and_idle(steps=1, rounds=1),
         *reporting.small_and_large(60, 80),

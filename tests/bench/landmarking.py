@@ -87,7 +87,8 @@ def pictures(folder: Path) -> list[Figure | Missing]:
     if not detector.FILE.is_file():
         return [Missing("a photograph and a video end to end", f"{detector.FILE} is not there")]
     finder = detector.FaceBoxes(None)
-    photo = next(image for name in names if len(finder(image := media.read_image(name, "exif"))[1]) == 1)
+    photographs = (picture.image for picture in media.read_images(names))
+    photo = next(image for image in photographs if len(finder(image)[1]) == 1)
     cv2.imwrite(str(folder / "photo.jpg"), photo[..., ::-1])
     frame = cv2.resize(photo, VIDEO)
     film(folder / "film.mp4", frame)
