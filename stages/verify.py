@@ -208,9 +208,9 @@ class Verification:
         ]  # fmt: skip
         sha256 = hash_files([image.path for image in images], "sha256", "hashing images")
         for image in images:
-            if sha256.get(image.path) == image.digest or self.is_differing(image.path):
+            if sha256.get(image.path) == image.digest:
                 continue
-            if self.is_differing(image.recorded_in):
+            if self.is_differing(image.path) or self.is_differing(image.recorded_in):
                 continue
             what = "differs from" if image.path in sha256 else "is missing; see"
             self.differences.add(image.path, f"{image.path} {what} its SHA-256 in {image.recorded_in}")

@@ -41,7 +41,8 @@ def measure(model: HRNet, path: Path, crops: Crops, flip_order: np.ndarray | Non
         {"engine": engine, "precision": precision, "milliseconds": []} for engine, precision in available()
     ]
     for row in rows[1:] if nme else ():
-        row["nme"] = _nme(row["engine"], row["precision"], model, path, crops, faces, flip_order)
+        points = _predict(row["engine"], row["precision"], model, path, faces, flip_order)
+        row["nme"] = nme_of(crops, file.scheme, points)
     before = torch.get_num_threads()
     try:
         for threads in sorted({1, cores()}):
@@ -69,12 +70,11 @@ def _least(works: list, windows: np.ndarray) -> list[float]:
     return least
 
 
-def _nme(engine: str, precision: str, model: HRNet, path: Path, crops: Crops, faces: Batches, flip_order) -> float:
+def _predict(engine: str, precision: str, model: HRNet, path: Path, faces: Batches, flip_order) -> np.ndarray:
+    """Points (N, K, 2) in crop px."""
     if engine == "pytorch":
-        points, _ = predict(FusedNetwork(model, precision), faces, batch=BATCH, flip_order=flip_order)
-    else:
-        points, *_ = _file(engine, precision, path, None).predict(faces, batch=BATCH)
-    return nme_of(crops, OnnxFile(path).scheme, points)
+        return predict(FusedNetwork(model, precision), faces, batch=BATCH, flip_order=flip_order)[0]
+    return _file(engine, precision, path, None).predict(faces, batch=BATCH)[0]
 
 
 def _file(engine: str, precision: str, path: Path, threads: int | None) -> OnnxFile | OpenVinoFile:
