@@ -4,7 +4,7 @@
     torchrun --standalone --nproc-per-node 8 -m stages.train demo-quick
 
 Reads data/crops/<dataset>/{train,val} and the initial weights models/<init>, writes models/<experiment>
-(model.safetensors, model.json) and data/training/<experiment> (history.csv, training.json, images.txt).
+(model.safetensors, model.json) and data/training/<experiment> (history.csv, val.csv, training.json, images.txt).
 A run that was stopped, in whatever way, continues from its last checkpoint (.training/) to the same weights.
 """
 
@@ -23,13 +23,14 @@ from filelock import FileLock, Timeout
 
 from stages.config.experiment import load_experiment
 from stages.data.crops import IMAGE_HASH, Crops, read_crops
-from stages.data.nme import face_errors, normalisers
-from stages.data.scheme import DatasetScheme, read_scheme
+from stages.data.scheme import read_scheme
+from stages.data.splits import few_faces
 from stages.model import checkpoint, distributed, fit, hrnet, progress
 from stages.model.device import device
 from stages.model.examples import Examples
 from stages.model.initialisation import load_initial_weights
-from stages.model.predict import Batches, predict
+from stages.model.predict import Batches
+from stages.model.validation import validation
 from stages.system import errors
 from stages.system.files import atomic_folder, write_json
 from stages.tracking import provenance
@@ -51,43 +52,6 @@ def require_fit(crops: Crops, recipe, landmarks: int, name: str) -> None:
         faults.append(f"they are {crops.size} px wide, too coarse for an input of {recipe.input.size} px")
     remedy = f"Change crops in params/datasets/{name}.yaml, or input and augment in the recipe, then dvc repro."
     errors.refuse(faults, f"the crops in data/crops/{name} do not suit the parameters", remedy)
-
-
-def validation(crops: Crops, recipe, scheme: DatasetScheme):
-    """The function that gives a model's metrics on val, called by all processes; None if val has no face to measure.
-
-    Faces whose official normaliser is 0 or not annotated are left out.
-    """
-    if not len(crops):
-        if recipe.train.checkpoint == "best":
-            raise errors.InputError(
-                "val has no face, so no best epoch can be chosen on it: set train.checkpoint to last, or raise "
-                "crops.val_share of the dataset."
-            )
-        return None
-    truth = crops.landmarks()
-    side = np.full(len(crops), crops.size / crops.context)
-    normaliser = normalisers(truth, side, scheme.normalisers())[scheme.normaliser]
-    measured = np.flatnonzero(np.isfinite(normaliser))
-    if not len(measured):
-        if recipe.train.checkpoint == "best":
-            raise errors.InputError(
-                f"{scheme.normaliser} cannot be measured on any face of val, so no best epoch can be chosen: annotate "
-                "its landmarks, choose another normaliser in the dataset's file, or set train.checkpoint to last."
-            )
-        return None
-    # whole batches for each process, so that their number changes no prediction
-    batch = recipe.train.batch
-    local = distributed.local_slice(-(-len(measured) // batch))
-    rows = measured[local.start * batch : local.stop * batch]
-    batches = Batches(crops.images[rows], crops.context, recipe.input)
-
-    def validate(model: torch.nn.Module) -> dict[str, float]:
-        points = predict(model, batches, batch=batch)[0] if len(rows) else truth[rows]
-        nme = face_errors(distributed.gather(points), truth[measured], normaliser[measured])
-        return {"val/nme": 100 * float(nme.mean())}
-
-    return validate
 
 
 def training_images(*splits: Crops) -> str:
@@ -114,6 +78,8 @@ def main(name: str) -> None:
     train, val = read_crops(experiment.crops, "train"), read_crops(experiment.crops, "val")
     if not len(train):
         raise errors.InputError(f"{experiment.crops}: the train split is empty, there is nothing to train on.")
+    if recipe.train.faces:
+        train = train.where(few_faces(train.faces, recipe.train.faces, experiment.crops))
     require_fit(train, recipe, scheme.count, experiment.dataset)
 
     torch.manual_seed(recipe.train.seed)
@@ -154,21 +120,24 @@ def main(name: str) -> None:
             metrics = {key: value for key, value in history[-1].items() if key != "epoch"}
             run.log({**metrics, "train/seconds": seconds}, history[-1]["epoch"])
 
+        validate = validation(val, recipe, scheme)
         with distributed.lost_processes():
             state = fit.fit(
-                model, examples, recipe, validate=validation(val, recipe, scheme),
-                checkpoint=work / "last.pt", epoch_done=epoch_done,
-            )  # fmt: skip
+                model, examples, recipe, validate=validate, checkpoint=work / "last.pt", epoch_done=epoch_done
+            )
+            kept, result = {"epoch": state.epoch}, state.result
+            if recipe.train.checkpoint == "best":
+                result.load_state_dict(state.best["model"])
+                kept = {"epoch": state.best["epoch"], "val/nme": state.best["nme"]}
+            of_val = validate.table(result) if validate else None
         if run is None:
             return
-        kept, result = {"epoch": state.epoch}, state.result
-        if recipe.train.checkpoint == "best":
-            result.load_state_dict(state.best["model"])
-            kept = {"epoch": state.best["epoch"], "val/nme": state.best["nme"]}
         with atomic_folder(experiment.model) as out:
             checkpoint.save(out, result, {"input": recipe.input.model_dump(), "scheme": scheme.model_dump()})
         with atomic_folder(experiment.training) as out:
             pd.DataFrame(state.history).to_csv(out / "history.csv", index=False)
+            if of_val is not None:  # of every face, to compare recipes in pairs (study)
+                of_val.to_csv(out / "val.csv", index=False)
             training = {"epochs": recipe.train.epochs, "seed": recipe.train.seed, "checkpoint": kept, **machine}
             write_json(out / "training.json", training)
             (out / "images.txt").write_text(training_images(train, val))

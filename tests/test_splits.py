@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stages.data.crops import IMAGE_HASH
 from stages.data.faces import Faces
-from stages.data.splits import assign_split, shared_groups
+from stages.data.splits import assign_split, few_faces, shared_groups
+from stages.system.errors import InputError
 
 
 def faces_of(images: list[str], split: str = "train", groups: list | None = None) -> Faces:
@@ -114,3 +116,18 @@ def test_test_faces_join_no_groups_of_train():
     assert split[:100] == assign_split(train, SUMS, 0.5).split
     assert shared_groups(merged, ("test",), ("train", "val")) == set(train.extra["group"])
     assert shared_groups(faces_of(NAMES), ("test",), ("train",)) == set()
+
+
+def test_few_faces_are_part_of_more_whatever_their_order():
+    faces = replace(faces_of(NAMES), extra={IMAGE_HASH: [SUMS[name] for name in NAMES]})
+    shuffled = np.random.default_rng(1).permutation(2000)
+
+    def chosen(of: Faces, n: int) -> set[str]:
+        return {of.image[row] for row in few_faces(of, n, "toy")}
+
+    assert len(chosen(faces, 25)) == 25
+    assert chosen(faces, 25) < chosen(faces, 100)
+    assert chosen(faces, 100) == chosen(faces.where(shuffled), 100)
+    assert len(chosen(faces, 2000)) == 2000
+    with pytest.raises(InputError, match="train.faces is 2001, .* toy has 2000 faces"):
+        few_faces(faces, 2001, "toy")

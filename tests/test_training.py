@@ -19,8 +19,8 @@ import torch
 from conftest import ROOT
 
 from stages import evaluate, predict, train
-from stages.config.experiment import load_recipe
-from stages.data.crops import read_index
+from stages.config.experiment import load_experiment, load_recipe
+from stages.data.crops import read_crops, read_index
 from stages.model import fit, optimisation, training_state
 from stages.model.examples import Examples, epoch_batches, step_generator
 from stages.model.hrnet import HRNet, HRNetConfig
@@ -455,11 +455,28 @@ def test_under_dvc_a_training_whose_dvc_was_killed_is_waited_for(tmp_path, monke
         pass
 
 
+def test_a_training_on_few_faces_sees_no_others(here, monkeypatch):
+    def on_few(*names: str):
+        experiment = load_experiment(*names)
+        experiment.recipe.train = experiment.recipe.train.model_copy(update={"faces": 6, "epochs": 1})
+        return experiment
+
+    monkeypatch.setattr(train, "load_experiment", on_few)
+    train.main("toy-tiny")
+    seen = set(Path("data/training/toy-tiny/images.txt").read_text().split())
+    split, val = (set(read_crops(Path("data/crops/toy"), of).faces.extra["image_sha256"]) for of in ("train", "val"))
+    assert len(seen & split) == 6
+    assert seen - split == val
+
+
 def test_a_toy_is_learned_and_its_results_are_written(here, capsys):
     train.main("toy-tiny")
     history = pd.read_csv("data/training/toy-tiny/history.csv")
     assert list(history["epoch"]) == [1, 2, 3, 4]
     assert history["train/loss"].is_monotonic_decreasing
+    of_val = pd.read_csv("data/training/toy-tiny/val.csv")
+    assert of_val["face_id"].tolist() == read_crops(Path("data/crops/toy"), "val").faces.face_id
+    assert of_val["nme"].mean() == pytest.approx(history["val/nme"].min()), "of the epoch that is kept"
     predict.main("toy-tiny")
     assert "12 faces, 3 of 3 landmarks" in capsys.readouterr().out
     evaluate.main("toy-tiny")

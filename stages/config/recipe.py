@@ -73,6 +73,8 @@ class Train(Section):
     """As the optimiser defines it."""
     lr: Annotated[float, Field(gt=0, le=100)]
     """The full learning rate."""
+    faces: Count | None = None
+    """Train on so many faces of the train split only, always the same ones, fewer being a part of more."""
     epochs: Count
     """Passes over the train split."""
     least_steps: Annotated[int, Field(ge=0)] = 0

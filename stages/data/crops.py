@@ -71,6 +71,10 @@ class Crops:
         """The crop's side in sides of the face box."""
         return float(self.to_image[0, 0, 0] * self.size / self.faces.side[0])
 
+    def where(self, rows: np.ndarray) -> "Crops":
+        """The faces of an array of indices, copied into memory."""
+        return Crops(self.images[rows], self.faces.where(rows), self.to_image[rows])
+
     def landmarks(self) -> np.ndarray:
         """(N, K, 2) float64, crop px."""
         return apply(invert(self.to_image), self.faces.landmarks)

@@ -8,11 +8,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
+from stages.data.crops import IMAGE_HASH
 from stages.data.faces import Faces
+from stages.system.errors import InputError
 
 GROUP = "group"  # a column of the face table; empty for a face of no group
 # Which digits of the hash decide: with the same ones, the images left after one split would all fail the next.
-_DIGITS = {"val": slice(0, 8), "test": slice(8, 16)}
+_DIGITS = {"val": slice(0, 8), "test": slice(8, 16), "few": slice(16, 24)}
 
 
 def assign_split(
@@ -30,6 +34,18 @@ def assign_split(
         if int(hashes[row][_DIGITS[target]], 16) < share * 2**32:
             split[row] = target
     return replace(faces, split=split)
+
+
+def few_faces(faces: Faces, n: int, what: object) -> np.ndarray:
+    """The rows (n,) of n of the faces, in their order: those whose images' hashes come first.
+
+    So they depend on no order, and fewer are a part of more. Raises `InputError` where there are not as many.
+    """
+    if n > len(faces):
+        raise InputError(f"train.faces is {n}, and the train split of {what} has {len(faces)} faces: lower it.")
+    hashes = faces.extra[IMAGE_HASH]
+    order = sorted(range(len(faces)), key=lambda row: (hashes[row][_DIGITS["few"]], faces.face_id[row]))
+    return np.sort(order[:n])
 
 
 def shared_groups(faces: Faces, one: tuple[str, ...], other: tuple[str, ...]) -> set[str]:
