@@ -12,7 +12,7 @@ from stages.config.experiment import load_recipe
 from stages.exporting import engines
 from stages.model import augment
 from stages.model.examples import step_generator
-from tests.bench import cpu, data, exactness, landmarking, measure, network, reporting, waiting
+from tests.bench import cpu, data, exactness, gpu, landmarking, measure, network, reporting, waiting
 from tests.bench.__main__ import GROUPS
 
 SECTIONS = ("model", "input", "target", "augment", "train")
@@ -111,7 +111,7 @@ def test_every_figure_can_be_measured_and_written(tmp_path, monkeypatch):
         *network.epoch(tiny(), faces=8, photos=1, size=112),
         *waiting.busy_and_idle(steps=1, rounds=1),
         *reporting.small_and_large(60, 80),
-        *network.throughput(CPU, tiny(), batch=2, faces=4, photos=1, steps=1, matrix=16),
+        *gpu.throughput(CPU, tiny(), batch=2, faces=4, photos=1, steps=1, matrix=16),
     ]
     assert torch.get_num_threads() == threads
     missing = [figure for figure in figures if isinstance(figure, measure.Missing)]

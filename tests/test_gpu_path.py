@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from stages.model import cuda_graph, fit, optimisation
 from stages.model import device as devices
-from stages.model import fit, optimisation
 from stages.model.examples import Examples, epoch_batches
 from stages.model.hrnet import HRNet, HRNetConfig
 from stages.model.training_state import TrainingState
@@ -180,3 +180,64 @@ def test_a_compiled_step_is_one_graph_that_is_never_compiled_again(monkeypatch):
         for drawn in fit.drawn_ahead(batches, epoch, 0, examples, recipe, CPU):
             fit.advance(state, network, examples, drawn, recipe, 0.01 / (1 + epoch), CPU)
     assert [tensor.data_ptr() for tensor in state.model.state_dict().values()] == addresses
+
+
+def after_two_epochs(compute, recipe: SimpleNamespace) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The weights and statistics, and the losses of the last epoch; some batches lack an annotation."""
+    examples, state = random_examples(recipe), state_on(CPU, recipe)
+    examples.landmarks[4, 1] = torch.nan
+    batches = [np.arange(8) if step in (1, 5) else np.arange(8, 16) for step in range(8)]
+    for epoch in range(2):
+        state.step = 0
+        for drawn in fit.drawn_ahead(batches, epoch, 0, examples, recipe, CPU):
+            fit.advance(state, state.model, examples, drawn, recipe, 0.01 / (1 + epoch), CPU, compute)
+    return list(state.model.state_dict().values()), state.losses
+
+
+def recorded_on_the_cpu(work):
+    """Like `cuda_graph.record`: recording computes nothing, and replaying writes into the tensors of the recording."""
+    model = work.__closure__[work.__code__.co_freevars.index("network")].cell_contents
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    result = work()
+    for buffer, before in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(before)
+    gradients = [parameter.grad for parameter in model.parameters()]
+
+    def replay() -> None:
+        result.copy_(work())
+        for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+            gradient.copy_(parameter.grad)
+            parameter.grad = None
+
+    return replay, result
+
+
+def test_a_recorded_step_does_what_the_step_does(monkeypatch):
+    recipe = tiny_recipe(ema_decay=0.9)
+    recipe.train.batch = 8
+    plain, losses = after_two_epochs(None, recipe)
+    recordings = []
+    monkeypatch.setattr(cuda_graph, "record", lambda work: recordings.append(work) or recorded_on_the_cpu(work))
+    recorded, losses_of_recorded = after_two_epochs(cuda_graph.CudaGraph(fit.gradients), recipe)
+    assert len(recordings) == 1
+    assert torch.equal(losses, losses_of_recorded)
+    assert all(torch.equal(*pair) for pair in zip(plain, recorded, strict=True))
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["bf16", "tf32", "fp32"])
+def test_a_cuda_graph_gives_the_gradients_of_the_step(precision):
+    recipe, device = tiny_recipe(), devices.device()
+    recipe.train.precision = precision
+    examples, model = random_examples(recipe), state_on(device, recipe).model.train()
+    compute = cuda_graph.CudaGraph(fit.gradients)
+    batches = [np.arange(step, step + 8) for step in range(8)]
+    for drawn in fit.drawn_ahead(batches, 0, 0, examples, recipe, device):
+        images, maps, _ = examples.batch(drawn, recipe, device)
+        found = []
+        for each in (compute, fit.gradients):
+            loss = each(model, recipe.train, images, maps, None, 1.0)
+            found.append([loss.clone(), *(parameter.grad.clone() for parameter in model.parameters())])
+        for recorded, plain in zip(*found, strict=True):
+            assert torch.linalg.vector_norm(recorded - plain) <= 0.02 * torch.linalg.vector_norm(plain) + 1e-7
+    assert compute.replay

@@ -96,9 +96,10 @@ class Train(Section):
     """Batch norm over all processes instead of each alone."""
     precision: Literal["fp32", "tf32", "bf16"]
     """Of the forward and backward pass; `tf32` is `fp32` but on a GPU."""
-    compile: bool | Literal["reduce-overhead"]
-    """`torch.compile`: of the network on a GPU, where every batch then has exactly `batch` faces and the rest of an
-    epoch's order is left out (`reduce-overhead`: also CUDA graphs), and of the loss."""
+    compile: bool | Literal["cuda-graph"]
+    """On a GPU `true` compiles the network and the loss (`torch.compile`, minutes before the first step), and
+    `cuda-graph` launches the kernels of a step together, without compiling; every batch then has exactly `batch` faces,
+    and the rest of an epoch's order is left out. On a CPU either compiles the loss."""
     seed: Seed
     """Of initial weights, order of faces and augmentation."""
     checkpoint: Literal["best", "last"]

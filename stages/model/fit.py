@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stages.model import distributed, optimisation, progress
+from stages.model.cuda_graph import CudaGraph
 from stages.model.device import device as local_device
 from stages.model.device import tf32
 from stages.model.examples import Drawn, Examples, ahead, epoch_batches, step_generator
@@ -52,6 +53,7 @@ def fit(
     if resumed and distributed.rank() == 0:
         print(f"resuming after epoch {state.epoch}, step {state.step} ({resumed})", flush=True)
     network = compiled(distributed.wrap_ddp(model, device, train.sync_norm), train, device)
+    compute = gradients_by(train, device)
     steps = len(batches_of(0, len(examples), train, device))  # as in every epoch
     clock = progress.Clock((train.epochs - state.epoch) * steps - state.step)
     try:
@@ -66,7 +68,7 @@ def fit(
             left_of_epoch = steps - state.step
             for drawn in tqdm(drawn_steps, name, left_of_epoch, leave=False, mininterval=1, disable=hidden):
                 lr = optimisation.learning_rate(train, epoch + state.step / steps, 1 / steps)
-                advance(state, network, examples, drawn, recipe, lr, device)
+                advance(state, network, examples, drawn, recipe, lr, device, compute)
                 left = clock.step()
                 if left is not None and distributed.rank() == 0:
                     with tqdm.external_write_mode():
@@ -99,16 +101,22 @@ def fit(
 
 def compiled(network: nn.Module, train, device: torch.device) -> nn.Module:
     """The network as a recipe's `train.compile` asks for it on a GPU; on a CPU, where it does not pay, as it is."""
-    if train.compile and device.type == "cuda":
+    if train.compile is True and device.type == "cuda":
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs uncompiled
-        network = torch.compile(network, mode=None if train.compile is True else train.compile)
+        network = torch.compile(network)
     return network
+
+
+def gradients_by(train, device: torch.device) -> Callable[..., Tensor]:
+    """`gradients` as a recipe's `train.compile` asks for them on a GPU; several processes do without a CUDA graph."""
+    recorded = train.compile == "cuda-graph" and device.type == "cuda" and distributed.world_size() == 1
+    return CudaGraph(gradients) if recorded else gradients
 
 
 def batches_of(epoch: int, n: int, train, device: torch.device) -> list[np.ndarray]:
     """The batches of an epoch: of one pass over the faces or, for `train.least_steps`, of several.
 
-    They are of one size where the network is compiled for it, and replayed as a CUDA graph.
+    They are of one size where the network is compiled for it, or its step recorded as a CUDA graph.
     """
     full = bool(train.compile) and device.type == "cuda"
 
@@ -131,13 +139,15 @@ def drawn_ahead(
 
 
 def advance(
-    state: TrainingState, network: nn.Module, examples: Examples, drawn: Drawn, recipe, lr: float, device: torch.device
-) -> None:
-    """One step of the training, in which the CPU never waits for a GPU: its loss is left there."""
+    state: TrainingState, network: nn.Module, examples: Examples, drawn: Drawn, recipe, lr: float, device: torch.device,
+    compute: Callable[..., Tensor] | None = None,
+) -> None:  # fmt: skip
+    """One step of the training, in which the CPU never waits for a GPU: its loss is left there. compute: of
+    `gradients_by`, where they are not computed as usual."""
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     batch = examples.batch(drawn, recipe, device)
-    loss = train_step(network, state.optimizer, recipe.train, *batch, drawn.share)
+    loss = train_step(network, state.optimizer, recipe.train, *batch, drawn.share, compute)
     state.losses[state.step] = loss * drawn.share
     if state.ema:
         state.ema.update()
@@ -152,17 +162,26 @@ def train_step(
     maps: Tensor,
     annotated: Tensor | None = None,
     share: float = 1.0,
+    compute: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """One step of gradient descent; the loss stays on the device. `share`: this process's share of the batch."""
     network.train()
-    optimizer.zero_grad(set_to_none=True)
     try:
-        with tf32(train.precision == "tf32"):
-            loss = forward(network, train, images, maps, annotated)
-            (loss * (share * distributed.world_size())).backward()  # DDP averages the gradients of the processes
+        loss = (compute or gradients)(network, train, images, maps, annotated, share)
         optimizer.step()
     except torch.OutOfMemoryError as error:
         raise InputError(out_of_memory(network, optimizer, train, images, maps)) from error
+    return loss
+
+
+def gradients(
+    network: nn.Module, train, images: Tensor, maps: Tensor, annotated: Tensor | None = None, share: float = 1.0
+) -> Tensor:
+    """The loss of a batch; every parameter has its gradient then, and no trace of an earlier one."""
+    network.zero_grad(set_to_none=True)
+    with tf32(train.precision == "tf32"):
+        loss = forward(network, train, images, maps, annotated)
+        (loss * (share * distributed.world_size())).backward()  # DDP averages the gradients of the processes
     return loss.detach()
 
 
@@ -170,7 +189,8 @@ def forward(network: nn.Module, train, images: Tensor, maps: Tensor, annotated: 
     """The loss of a batch over the maps (n, K, H, W) of its `annotated` landmarks (flat indices); None: all of them."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=train.precision == "bf16"):
         predicted = network(images)
-    predicted, loss = predicted.float(), compiled_loss(train.loss) if train.compile else LOSSES[train.loss]
+    fused = train.compile is True or (train.compile and images.device.type == "cpu")
+    predicted, loss = predicted.float(), compiled_loss(train.loss) if fused else LOSSES[train.loss]
     if annotated is None:
         return loss(predicted, maps)
     if not len(annotated):  # a process's part of a batch; the other processes wait for its gradients

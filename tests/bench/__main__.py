@@ -27,7 +27,7 @@ GROUPS = {  # module: function, cores
     "an epoch": ("network", "epoch", 2),
     "waiting threads": ("waiting", "busy_and_idle", 2),
     "the report": ("reporting", "small_and_large", 2),
-    "GPU": ("network", "on_gpu", None),  # as many as there are
+    "GPU": ("gpu", "on_gpu", None),  # as many as there are
 }
 TARGET = Path("reports/benchmarks.json")
 

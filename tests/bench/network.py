@@ -14,13 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from stages.config.experiment import load_recipe
 from stages.config.pipeline import PARAMS
 from stages.inference.cost import workload
-from stages.model import augment, fit, heatmap, hrnet, optimisation
+from stages.model import fit, heatmap, hrnet
 from stages.model.device import device as own_device
-from stages.model.examples import Drawn, epoch_batches, step_generator
 from stages.model.predict import Batches, predict
-from stages.model.training_state import TrainingState
 from tests.bench.data import cut_examples, photographs
-from tests.bench.measure import Figure, Missing, seconds, timed
+from tests.bench.measure import Figure, seconds, timed
 
 LANDMARKS, SIZE = 98, 256
 SECTIONS = ("model", "input", "target", "augment", "train")
@@ -136,95 +134,6 @@ def faces_by_recipe(device: torch.device | None = None, recipes: dict | None = N
         )
         found[what] = timed(f"{name}, crops to landmarks: {what}", taken, faces, how, workload=what, device=name)
     return list(found.values())
-
-
-# ---- GPU
-
-
-def on_gpu() -> list[Figure | Missing]:
-    if not torch.cuda.is_available():
-        return [Missing("training and inference on a GPU", "there is none")]
-    torch.cuda.reset_peak_memory_stats()
-    recipe = load_recipe("modern", "wflw", *SECTIONS)
-    figures = [figure for batch in (recipe.train.batch, 256) for figure in throughput(own_device(), recipe, batch)]
-    memory = torch.cuda.max_memory_allocated() / 2**30
-    figures.append(Figure("GPU: memory", memory, "GiB", "the most that tensors took, training faces included"))
-    return figures + faces_by_recipe(torch.device("cuda"), faces=2048)
-
-
-def throughput(
-    device: torch.device,
-    recipe,
-    batch: int = 256,
-    faces: int = 1024,
-    photos: int = 8,
-    steps: int = 20,
-    matrix: int = 8192,
-) -> list[Figure]:
-    """Images a second with the recipe's precision and compilation, and which share of a matrix product's FLOP/s."""
-    n, train, size = batch, recipe.train, recipe.input.size
-    with tempfile.TemporaryDirectory() as folder:
-        examples = cut_examples(photographs(Path(folder), photos), recipe, Path(folder) / "train.npy", faces)
-        model = build(recipe).to(device, memory_format=torch.channels_last)
-        forward, both = flops(model, size, device)
-        optimizer = optimisation.optimizer(model, train)
-        state = TrainingState(model, optimizer, optimisation.EMA(model, train.ema_decay))
-        network = fit.compiled(model, train, device)
-
-        def draw(step: int) -> Drawn:
-            return examples.draw(epoch_batches(faces, n, 1, step)[0], recipe, step_generator(1, 0, step), device)
-
-        images, maps, _ = examples.batch(draw(0), recipe, device)
-
-        def whole_step(step: int) -> None:
-            state.step, state.losses = 0, torch.zeros(1, device=device)
-            fit.advance(state, network, examples, draw(step), recipe, train.lr, device)
-
-        training = rate(whole_step, n, steps, device)
-        training_alone = rate(lambda step: fit.train_step(network, optimizer, train, images, maps), n, steps, device)
-        precision = torch.bfloat16 if train.precision == "bf16" else torch.float32
-        fused = hrnet.fuse_for_inference(model).to(device, precision, memory_format=torch.channels_last)
-        quick = torch.compile(fused) if train.compile else fused
-        images = images.to(precision)
-
-        def landmarks(step: int) -> None:
-            pixels = examples.faces.pixels(slice(0, n), device)
-            seen = examples.faces.normalise(augment.warp(pixels, examples.faces.windows(n), size))
-            heatmap.decode(quick(seen.to(precision)))
-
-        with torch.inference_mode():
-            inference = rate(lambda step: quick(images), n, steps, device)
-            inference_whole = rate(landmarks, n, steps, device)
-
-    one = torch.randn(matrix, matrix, device=device, dtype=precision)
-    peak = rate(lambda step: one @ one, 2 * matrix**3, steps, device)
-    how = f"{size}×{size}, batch {n}, {train.precision}, {'compiled' if train.compile else 'not compiled'}"
-    of_peak = f"{how}; network alone, {forward / 1e9:.2f} GFLOP an image forward and {both / 1e9:.2f} in all"
-    device_name = "GPU" if device.type == "cuda" else device.type.upper()
-    if device.type == "cuda":
-        device_name += f", batch {n}"
-    told = [
-        ("training", training, "images/s", how + "; augmentation, targets, averaging included", 4000),
-        ("training, network alone", training_alone, "images/s", how, None),
-        ("inference", inference, "images/s", how + ", batch norm fused; network alone", 15_000),
-        ("inference, crops to landmarks", inference_whole, "images/s", how + ", batch norm fused", None),
-        ("matrix product", peak / 1e12, "TFLOP/s", f"{matrix}×{matrix}, {train.precision}", None),
-        ("training, share of the product's speed", 100 * training_alone * both / peak, "%", of_peak, None),
-        ("inference, share of the product's speed", 100 * inference * forward / peak, "%", of_peak, None),
-    ]
-    return [Figure(f"{device_name}: {name}", value, unit, how, at_least=goal) for name, value, unit, how, goal in told]
-
-
-def rate(work: Callable[[int], object], per: int, steps: int, device: torch.device) -> float:
-    """How much a second, `per` a step: the median of three rounds of `steps` that nothing waits for in between."""
-    rounds = []
-    for step in range(-5, 3 * steps):
-        if step % steps == 0 and step >= 0:
-            began = clock(device)
-        work(abs(step))
-        if step % steps == steps - 1 and step >= 0:
-            rounds.append(clock(device) - began)
-    return per * steps / float(np.median(rounds))
 
 
 def flops(model: nn.Module, size: int, device: torch.device) -> tuple[int, int]:
