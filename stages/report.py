@@ -5,15 +5,16 @@
     python -m stages.report compare wflw-paper wflw-modern
 
 The first, which DVC runs, reads reports/experiments/*/ (all that have results, listed in the pipeline or not) and
-writes reports/results.md, results.csv, pages/ and figures/; damaged results are marked there and on the terminal. The
-second prints the table of a dataset, or of all, in LaTeX. The third prints how two experiments, or two entries of
-params/pipeline.yaml with several seeds, differ on the same faces.
+reports/studies, and writes reports/results.md, results.csv, pages/ and figures/; damaged results are marked there and
+on the terminal. The second prints the table of a dataset, or of all, in LaTeX. The third prints how two experiments, or
+two entries of params/pipeline.yaml with several seeds, differ on the same faces.
 """
 
 import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -22,7 +23,8 @@ from stages.config.pipeline import read_pipeline
 from stages.metrics import consistency
 from stages.metrics.paired_tests import compare
 from stages.metrics.results import REMEDY, Result, read_all, read_results
-from stages.reporting import comparisons, experiment_page, latex, results_csv, results_page
+from stages.metrics.study import Study, read_studies
+from stages.reporting import comparisons, experiment_page, latex, results_csv, results_page, studies
 from stages.reporting.ced_figures import ced_figures
 from stages.reporting.entries import Entry, Listing, group
 from stages.reporting.experiment_figures import experiment_figures
@@ -50,6 +52,7 @@ class Content:
     listing: Listing
     published: dict[str, list[Published]]
     times: Times
+    studies: dict[str, Study]
 
 
 def read() -> Content:
@@ -61,7 +64,8 @@ def read() -> Content:
     pipeline, times = read_pipeline(), read_times(REPORTS / "benchmarks.json")
     listing = Listing([*pipeline.experiments, *pipeline.submissions], pipeline.entries, pipeline.baselines)
     sections = results_page.sections(results, others, listing, times)
-    return Content(results, damaged, sections, listing, others, times)
+    made = read_studies(REPORTS / "studies")
+    return Content(results, damaged, sections, listing, others, times, made)
 
 
 def texts(content: Content) -> dict[str, str]:
@@ -71,6 +75,10 @@ def texts(content: Content) -> dict[str, str]:
     )
     if exported := section(content.results, read_exports(REPORTS / "experiments")):
         page += f"\n{exported}"
+    if of_gpu := content.times.gpu_section():
+        page += f"\n{of_gpu}"
+    if made := studies.section(content.studies):
+        page += f"\n{made}"
     files = {"results.md": page, "results.csv": results_csv.table(content.results)}
     for name, faults in content.damaged.items():
         files[f"pages/{name}.md"] = experiment_page.damaged(name, faults)
@@ -85,7 +93,9 @@ def figures(content: Content) -> dict[str, Callable[[], Figure]]:
     files = ced_figures(boards)
     for result in content.results:
         files |= {f"{result.name}/{name}.png": draw for name, draw in experiment_figures(result).items()}
-    return files
+    return files | {
+        studies.figure_name(name): partial(studies.curve, study) for name, study in content.studies.items() if study.by
+    }
 
 
 def _entry(name: str, results: list[Result]) -> Entry:

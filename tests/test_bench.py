@@ -121,9 +121,25 @@ def test_every_figure_can_be_measured_and_written(tmp_path, monkeypatch):
     workloads = [(figure.workload, figure.device) for figure in figures if figure.workload]
     assert workloads == [("W4, stem 8, 1 bottlenecks, modules 1-1-1, 1 blocks, 64 px, flip test", "CPU")]
 
-    measure.write(tmp_path / "benchmarks.json", measure.machine(), figures, missing)
+    measure.write(tmp_path / "benchmarks.json", measure.machine(), figures, missing, [])
     written = json.loads((tmp_path / "benchmarks.json").read_text())
     assert {figure["name"] for figure in written["figures"]} == {figure.name for figure in figures}
     assert written["machine"]["cpu"]
     lines = measure.table(figures).splitlines()
     assert len(lines) == len(figures) + 1
+
+
+def test_the_figures_of_a_gpu_stay_where_a_machine_without_one_measures(tmp_path):
+    file, own, of_gpu = (
+        tmp_path / "benchmarks.json",
+        measure.Figure("a", 1.0, "ms", ""),
+        measure.Figure("b", 2, "s", ""),
+    )
+    measure.write(file, {"gpu": "Card"}, [own], [], [of_gpu])
+    measure.write(file, {"gpu": None}, [own], [], [])
+    written = json.loads(file.read_text())
+    assert written["gpu"] == {
+        "machine": {"gpu": "Card"},
+        "figures": [{"name": "b", "value": 2, "unit": "s", "how": ""}],
+    }
+    assert written["machine"] == {"gpu": None}

@@ -9,6 +9,7 @@ import re
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Project
 
@@ -72,3 +73,49 @@ def test_the_table_of_runs_tells_variant_seed_and_nme(swept, means):
     assert logged == pytest.approx(means, rel=1e-4)
     assert {run["variant"] for run in runs if run["entry"] == "wide"} == {"width=8"}
     assert len({run["name"] for run in runs}) == 2 * len(VARIANTS)
+
+
+def test_a_study_compares_the_variants_on_val_face_by_face(swept):
+    """Against figures computed here from the tables of val; too few faces for an interval."""
+    names = ["base", "lr*", "wide"]
+    swept.stage("study", "sweep", *names, "--title", "What each is worth")
+    study = json.loads((swept.folder / "reports/studies/sweep.json").read_text())
+    of_val = {
+        name: np.mean(
+            [pd.read_csv(swept.folder / f"data/training/{name}-s{seed}/val.csv")["nme"] for seed in (1, 2)], 0
+        )
+        for name in VARIANTS
+    }
+    assert study["split"] == "val"
+    assert {row["name"]: row["nme"] for row in study["variants"]} == pytest.approx(
+        {name: nme.mean() for name, nme in of_val.items()}
+    )
+    assert {row["name"]: row["differs"] for row in study["variants"]} == {
+        "base": "", "lr0.0001": "lr=0.0001", "lr0.003": "lr=0.003", "lr0.05": "lr=0.05", "wide": "width=8",
+    }  # fmt: skip
+    assert {d["second"]: d["mean"] for d in study["differences"]} == pytest.approx(
+        {name: (nme - of_val["base"]).mean() for name, nme in of_val.items() if name != "base"}
+    )
+    assert all(d["first"] == "base" and d["ci95"] is None for d in study["differences"])
+    swept.stage("report")
+    page = (swept.folder / "reports/results.md").read_text(encoding="utf-8")
+    table = page[page.index("### What each is worth") :]
+    assert re.search(rf"\| width=8 +\| random +\| +{of_val['wide'].mean():.2f} \| +\S+ \| +base \|", table)
+
+
+def test_a_curve_has_a_point_for_each_value_of_its_key(swept):
+    swept.stage("study", "rates", "base", "lr*", "--by", "train.lr", "--title", "Which learning rate?")
+    study = json.loads((swept.folder / "reports/studies/rates.json").read_text())
+    assert (study["split"], study["by"]) == ("test", "train.lr")
+    assert sorted(row["x"] for row in study["variants"]) == [0.0001, 0.003, 0.01, 0.05]
+    assert study["differences"] == [], "nothing has the value of another with other initial weights"
+    swept.stage("report")
+    assert (swept.folder / "reports/figures/study-rates.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_study_refuses_what_does_not_compare(swept):
+    told = swept.stage("study", "x", "base", "none", "--title", "x", fails=True)
+    assert "none: params/pipeline.yaml has no such entry" in told
+    told = swept.stage("study", "x", "base", "--by", "train.loss", "--title", "x", fails=True)
+    assert "--by train.loss: base-s1 has 'mse' there, and an axis needs a number" in told
+    assert not (swept.folder / "reports/studies/x.json").exists()

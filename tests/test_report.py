@@ -224,8 +224,25 @@ def test_the_time_of_a_face_is_that_measured_for_the_same_workload(root):
         leave(root, name, {"test": 30}, workload=workload)
     text = render(root)
     costs = text[text.index("Cost of a face") :]
-    assert "CPU: 2 cores of Some CPU; no GPU available; 2026-01-02" in costs
+    assert "CPU: 2 cores of Some CPU; 2026-01-02 03:04 UTC; no GPU available" in costs
     assert [row(costs, name)[4:6] for name in ("demo-a", "demo-bb")] == [["41.2", "–"], ["–"] * 2]
+
+
+def test_the_figures_of_a_gpu_are_shown_with_its_name_and_date(root):
+    machine = {"date": "2026-01-03 04:05 UTC", "cpu": "Other CPU", "cores": 16, "gpu": "Some GPU", "torch": "2.11"}
+    figures = [
+        {"name": "GPU, batch 16: training", "value": 364.9, "unit": "images/s", "how": "256×256", "at_least": 4000.0},
+        {"name": "GPU, W18", "value": 2.5, "unit": "ms a face", "workload": "W18, 256 px", "device": "GPU"},
+    ]
+    change_json(root / "reports/benchmarks.json", gpu={"machine": machine, "figures": figures})
+    leave(root, "demo-a", {"test": 30}, workload="W18, 256 px")
+    text = render(root)
+    costs = text[text.index("Cost of a face") :]
+    assert "2026-01-02 03:04 UTC. GPU: Some GPU; 2026-01-03 04:05 UTC" in costs
+    assert row(costs, "demo-a")[4:6] == ["41.2", "2.5"]
+    of_gpu = text[text.index("Training and inference on a GPU") :]
+    assert "Some GPU, torch 2.11, 2026-01-03 04:05 UTC" in of_gpu
+    assert row(of_gpu, "batch 16: training")[1:] == ["364.9", "images/s", "≥ 4000", "256×256"]
 
 
 @pytest.mark.parametrize(

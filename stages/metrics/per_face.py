@@ -46,13 +46,17 @@ def table(errors: FaceErrors, **columns: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"face_id": errors.face_id, "nme": errors.nme, "subsets": subsets} | columns)
 
 
-def read_face_errors(path: Path) -> FaceErrors:
-    """Raises `InputError` naming the column, or the faces, that are wrong; FileNotFoundError."""
-    columns = {"face_id": str, "nme": float, "subsets": str}
+def read_face_errors(path: Path, subsets: bool = True) -> FaceErrors:
+    """faces.csv or, without subsets, what train writes of val.
+
+    Raises `InputError` naming the column, or the faces, that are wrong; FileNotFoundError.
+    """
+    columns = {"face_id": str, "nme": float} | ({"subsets": str} if subsets else {})
     content = pd.read_csv(path, dtype=columns, keep_default_na=False)
     refuse([f"column {name} is missing" for name in columns if name not in content], str(path), REMEDY)
     ids, nme = content["face_id"].tolist(), content["nme"].to_numpy()
     faults = [f"face {ids[i]}: nme is {nme[i]:g}" for i in np.flatnonzero(~(nme >= 0))]
     refuse(faults, str(path), REMEDY)
     match_faces(ids, list(dict.fromkeys(ids)), str(path))  # refuses duplicates
-    return FaceErrors(ids, nme, [tuple(filter(None, row.split(SEPARATOR))) for row in content["subsets"]])
+    rows = content["subsets"] if subsets else [""] * len(ids)
+    return FaceErrors(ids, nme, [tuple(filter(None, row.split(SEPARATOR))) for row in rows])

@@ -44,7 +44,7 @@ def measure_group(name: str, answer: Path) -> None:
 def main() -> None:
     made_on = measure.machine()
     print(", ".join(f"{key} {value}" for key, value in made_on.items()), flush=True)
-    figures, missing = [], []
+    figures, of_gpu, missing = [], [], []
     for name, (_, _, cores) in GROUPS.items():
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         threads = {"OMP_NUM_THREADS": str(cores)} if cores else {}
@@ -53,9 +53,10 @@ def main() -> None:
             command = [sys.executable, "-m", "tests.bench", name, str(answer)]
             subprocess.run(command, check=True, env=os.environ | threads)
             for each in pickle.loads(answer.read_bytes()):  # our own process wrote it a moment ago
-                (missing if isinstance(each, measure.Missing) else figures).append(each)
-    measure.write(TARGET, made_on, figures, missing)
-    print(f"\n{measure.table(figures)}\n")
+                of = of_gpu if name == "GPU" else figures
+                (missing if isinstance(each, measure.Missing) else of).append(each)
+    measure.write(TARGET, made_on, figures, missing, of_gpu)
+    print(f"\n{measure.table(figures + of_gpu)}\n")
     for each in missing:
         print(f"not measured: {each.name} ({each.why})")
     print(f"written: {TARGET}")

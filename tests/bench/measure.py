@@ -128,10 +128,17 @@ def table(figures: list[Figure]) -> str:
     return "\n".join("  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def write(path: Path, made_on: dict, figures: list[Figure], missing: list[Missing]) -> None:
-    """All of it as JSON; whole or not at all."""
-    rows = [asdict(figure) | {"reached": figure.reached, "ratio": figure.ratio} for figure in figures]
-    rows = [{key: value for key, value in figure.items() if value is not None} for figure in rows]
-    content = {"machine": made_on, "figures": rows, "not_measured": [asdict(entry) for entry in missing]}
+def write(path: Path, made_on: dict, figures: list[Figure], missing: list[Missing], of_gpu: list[Figure]) -> None:
+    """All of it as JSON; whole or not at all. Where no GPU was measured, what another machine's measured stays."""
+    content = {"machine": made_on, "figures": _rows(figures), "not_measured": [asdict(entry) for entry in missing]}
+    if of_gpu:
+        content["gpu"] = {"machine": made_on, "figures": _rows(of_gpu)}
+    elif path.exists():
+        content |= {key: value for key, value in json.loads(path.read_text()).items() if key == "gpu"}
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _rows(figures: list[Figure]) -> list[dict]:
+    rows = [asdict(figure) | {"reached": figure.reached, "ratio": figure.ratio} for figure in figures]
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
