@@ -1,6 +1,7 @@
 """Two processes train the same model as one, and none outlives the others."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from conftest import still_running
 
 from stages.model import distributed
 from stages.system.errors import InputError
@@ -96,20 +98,26 @@ def test_gradients_over_two_processes_are_those_of_one(tmp_path):
     assert float(process.stdout) < 1e-10
 
 
-def test_a_worker_that_dies_ends_the_others_and_the_training_resumes_afterwards(synced):
-    process = synced.start("python", "-u", "-m", "stages.train", "toy-tiny", LANDMARKS_LAUNCHER=TWO)
-    for line in process.stdout:
-        if line.startswith("epoch 1/"):
-            break
-    workers = psutil.Process(process.pid).children(recursive=True)
-    second = next(w for w in workers if w.environ().get("RANK") == "1")
-    began = time.monotonic()
-    os.kill(second.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert time.monotonic() - began < 60
-    assert process.returncode != 0
-    assert not any(w.is_running() and w.status() != psutil.STATUS_ZOMBIE for w in workers)
-    assert "resuming after epoch" in synced.stage("train", "toy-tiny", LANDMARKS_LAUNCHER=TWO)
+def test_a_worker_that_is_stopped_or_killed_ends_the_others_and_the_training_resumes_afterwards(synced):
+    """SIGTERM ends all after the same step, with a checkpoint from which the next training continues."""
+    saved = None
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        process = synced.start("python", "-u", "-m", "stages.train", "toy-tiny", LANDMARKS_LAUNCHER=TWO)
+        first = []
+        for line in process.stdout:
+            first.append(line)
+            if line.startswith("epoch "):
+                break
+        workers = psutil.Process(process.pid).children(recursive=True)
+        second = next(w for w in workers if w.environ().get("RANK") == "1")
+        second.send_signal(how)
+        rest, _ = process.communicate(timeout=60)
+        assert process.returncode != 0
+        assert not still_running(workers, 5)
+        stopping = re.search(r"stopping after (epoch \d+, step \d+)", rest)
+        assert bool(stopping) == (how == signal.SIGTERM), rest
+        assert saved is None or any(f"resuming after {saved}" in line for line in first)
+        saved = stopping and stopping[1]
 
 
 def test_more_processes_than_faces_of_the_smallest_batch_train_and_more_than_a_batch_are_refused(synced):

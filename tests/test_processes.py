@@ -43,22 +43,26 @@ errors.run(main)
 DVC = "import subprocess, sys; subprocess.run(' '.join(sys.argv[1:]) + '; true', shell=True, executable='/bin/sh')"
 
 
-@pytest.mark.parametrize(("name", "ends"), [("dvc", True), ("make", False)])
-def test_a_stage_ends_with_a_killed_dvc_and_with_nothing_else(tmp_path, name, ends):
-    (tmp_path / name).write_text(DVC)
+TORCHRUN = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+
+
+@pytest.mark.parametrize(("name", "ends"), [("dvc", True), ("torchrun", True), ("make", False)])
+def test_a_stage_ends_with_a_killed_dvc_or_torchrun_and_with_nothing_else(tmp_path, name, ends):
+    (tmp_path / name).write_text(TORCHRUN if name == "torchrun" else DVC)
     (tmp_path / "stage.py").write_text(STAGE)
-    environment = os.environ | {"DVC_STAGE": "train@toy", "PYTHONPATH": str(ROOT)}
+    started = {"TORCHELASTIC_RUN_ID": "1"} if name == "torchrun" else {"DVC_STAGE": "train@toy"}
+    environment = os.environ | started | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, tmp_path / name, sys.executable, tmp_path / "stage.py"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as dvc:
         assert dvc.stdout.readline() == "started\n"
-        shell, stage = psutil.Process(dvc.pid).children(recursive=True)
+        *shell, stage = psutil.Process(dvc.pid).children(recursive=True)
         dvc.kill()
         try:
             assert bool(still_running([stage], 10 if ends else 1.5)) != ends
         finally:
             with suppress(psutil.NoSuchProcess):
                 stage.send_signal(signal.SIGTERM)
-            still_running([stage, shell], 10)
+            still_running([stage, *shell], 10)
         printed = dvc.stdout.read()
-    assert ("the dvc that started this stage" in printed) == ends
+    assert (f"the {name} that started this stage" in printed) == ends
     assert "cleaned up" in printed

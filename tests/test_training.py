@@ -26,6 +26,7 @@ from stages.model.examples import Examples, epoch_batches, step_generator
 from stages.model.hrnet import HRNet, HRNetConfig
 from stages.model.predict import Batches
 from stages.model.training_state import TrainingState, read_checkpoint
+from stages.system import errors
 from stages.system.errors import InputError
 
 
@@ -112,6 +113,38 @@ def test_a_training_stopped_at_any_step_resumes_to_the_same_bits(tmp_path, monke
     for expected, model in ((whole.model, resumed.model), (whole.result, resumed.result)):
         for name, tensor in expected.state_dict().items():
             assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_sigterm_ends_a_training_after_its_step_with_a_checkpoint(tmp_path, monkeypatch, stopped):
+    """A second one, as torchrun sends after Slurm's, does not keep the checkpoint from being written."""
+    _, whole = stopped
+    steps, train_step, write = [], fit.train_step, training_state.write_checkpoint
+
+    def signalled(*arguments):
+        steps.append(1)
+        if len(steps) == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(*arguments)
+
+    def written(*arguments):
+        if len(steps) == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return write(*arguments)
+
+    monkeypatch.setattr(fit, "train_step", signalled)
+    monkeypatch.setattr(training_state, "write_checkpoint", written)
+    before = signal.signal(signal.SIGTERM, errors.stop)  # as within errors.run
+    try:
+        with pytest.raises(errors.Stopped):
+            trained(tmp_path / "last.pt", tiny_recipe(0.9))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    progress = read_checkpoint(tmp_path / "last.pt")["progress"]
+    assert progress["epoch"] * len(whole.losses) + progress["step"] == len(steps) == 7
+    monkeypatch.undo()
+    resumed = trained(tmp_path / "last.pt", tiny_recipe(0.9))
+    for name, tensor in whole.result.state_dict().items():
+        assert torch.equal(tensor, resumed.result.state_dict()[name]), name
 
 
 def test_the_result_is_the_ema_where_there_is_one(tmp_path):

@@ -86,6 +86,15 @@ def all_reduce(values: Tensor) -> Tensor:
     return values
 
 
+def largest(value: int, device: torch.device) -> int:
+    """The largest `value` of all processes, each of which waits for its device."""
+    if world_size() == 1:
+        return value
+    values = torch.tensor(value, device=device)
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return int(values)
+
+
 def gather(array: np.ndarray) -> np.ndarray:
     """The arrays of all processes, concatenated in the order of the ranks."""
     if world_size() == 1:

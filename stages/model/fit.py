@@ -7,6 +7,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,12 @@ from stages.model.device import tf32
 from stages.model.examples import Drawn, Examples, ahead, epoch_batches, step_generator
 from stages.model.losses import LOSSES
 from stages.model.training_state import TrainingState, copied
-from stages.system.errors import InputError
+from stages.system.errors import InputError, stop, stop_deferred
 
 SAVE_EVERY = 60  # seconds between checkpoints, at most that much work is lost …
 SAVE_SHARE = 0.05  # … or less, as long as saving takes no more than this share of the time
+CONTINUE, SAVE, STOP = range(3)  # what a process asks for after a step; all do what the largest asks for
+ASK_EVERY = 10  # steps, with several processes on GPUs, since the answer waits for the GPU
 
 
 def fit(
@@ -56,27 +59,16 @@ def fit(
     compute = gradients_by(train, device)
     steps = len(batches_of(0, len(examples), train, device))  # as in every epoch
     clock = progress.Clock((train.epochs - state.epoch) * steps - state.step)
-    try:
+    with ExitStack() as stack:
+        stack.callback(state.finish_writing)
+        if distributed.world_size() > 1:  # one that stopped alone would leave the others waiting for it
+            stack.enter_context(stop_deferred())
         for epoch in range(state.epoch, train.epochs):
             batches = batches_of(epoch, len(examples), train, device)
             if state.step == 0:
                 state.losses = torch.zeros(steps)
             state.losses = state.losses.to(device)
-            hidden = None if distributed.rank() == 0 else True
-            name = f"epoch {epoch + 1}/{train.epochs}"
-            drawn_steps = drawn_ahead(batches, epoch, state.step, examples, recipe, device)
-            left_of_epoch = steps - state.step
-            for drawn in tqdm(drawn_steps, name, left_of_epoch, leave=False, mininterval=1, disable=hidden):
-                lr = optimisation.learning_rate(train, epoch + state.step / steps, 1 / steps)
-                advance(state, network, examples, drawn, recipe, lr, device, compute)
-                left = clock.step()
-                if left is not None and distributed.rank() == 0:
-                    with tqdm.external_write_mode():
-                        print(f"about {progress.duration(left)} left (after step {state.step} of {name})", flush=True)
-                # with several processes only epochs are saved, since their clocks would not agree on a step
-                if distributed.world_size() == 1 and time.monotonic() - state.saved > SAVE_EVERY:
-                    require_finite_losses(state, state.all_reduce_losses(), epoch, batches, examples, checkpoint)
-                    state.save(checkpoint)
+            run_steps(state, network, examples, recipe, batches, compute, clock, checkpoint)
             losses = state.all_reduce_losses()
             require_finite_losses(state, losses, epoch, batches, examples, checkpoint)
             metrics = {"train/loss": float(losses.double().mean()), "lr": state.optimizer.param_groups[0]["lr"]}
@@ -94,9 +86,48 @@ def fit(
             seconds, left = clock.epoch()
             if distributed.rank() == 0:
                 epoch_done(state.history, seconds, left)
-    finally:
-        state.finish_writing()
     return state
+
+
+def run_steps(
+    state: TrainingState,
+    network: nn.Module,
+    examples: Examples,
+    recipe,
+    batches: list[np.ndarray],
+    compute: Callable[..., Tensor],
+    clock: progress.Clock,
+    checkpoint: Path,
+) -> None:
+    """The steps that are left of the epoch, with checkpoints between them. SIGTERM ends it after a step, with one."""
+    epoch, train, device, first = state.epoch, recipe.train, local_device(), distributed.rank() == 0
+    steps, asked = len(batches), CONTINUE
+    ask_every = ASK_EVERY if device.type == "cuda" and distributed.world_size() > 1 else 1
+    name, left_of_epoch, hidden = f"epoch {epoch + 1}/{train.epochs}", steps - state.step, None if first else True
+    drawn_steps = drawn_ahead(batches, epoch, state.step, examples, recipe, device)
+    with stop_deferred() as stopping:
+        for drawn in tqdm(drawn_steps, name, left_of_epoch, leave=False, mininterval=1, disable=hidden):
+            lr = optimisation.learning_rate(train, epoch + state.step / steps, 1 / steps)
+            advance(state, network, examples, drawn, recipe, lr, device, compute)
+            left = clock.step()
+            if left is not None and first:
+                with tqdm.external_write_mode():
+                    print(f"about {progress.duration(left)} left (after step {state.step} of {name})", flush=True)
+            if state.step % ask_every and state.step < steps:
+                continue
+            due = first and time.monotonic() - state.saved > SAVE_EVERY  # several clocks would not agree on a step
+            asked = distributed.largest(STOP if stopping() else SAVE if due else CONTINUE, device)
+            if asked != CONTINUE:
+                require_finite_losses(state, state.all_reduce_losses(), epoch, batches, examples, checkpoint)
+                state.save(checkpoint)
+            if asked == STOP:
+                break
+        if asked == STOP:
+            state.finish_writing()
+            if first:
+                print(f"stopping after epoch {epoch}, step {state.step} ({checkpoint})", flush=True)
+    if asked == STOP:  # where the signal went to other processes only
+        stop()
 
 
 def compiled(network: nn.Module, train, device: torch.device) -> nn.Module:

@@ -6,13 +6,15 @@ import re
 import resource
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
-from stages.system.parent import end_with_dvc
+from stages.system.parent import end_with_starter
 
 SHOWN_FAULTS = 20
 # How torch (CPU, GPU) and OpenCV say it, whose errors are of types of their own
@@ -65,15 +67,44 @@ class Stopped(BaseException):
     """SIGTERM arrived: unwind as Ctrl-C does, so that `finally` blocks run and nothing is left half-written."""
 
 
+def stop(*_) -> NoReturn:
+    """Raise `Stopped`, as SIGTERM does within `run`."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would interrupt the clean-up
+    raise Stopped
+
+
+_arrived = threading.Event()  # SIGTERM, within stop_deferred
+
+
+def _defer(*_) -> None:
+    _arrived.set()
+
+
+@contextmanager
+def stop_deferred() -> Iterator[Callable[[], bool]]:
+    """Within `run`, SIGTERM waits for the end of the block, or of the one round it.
+
+    Yields a function that says whether one has arrived.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not stop or threading.current_thread() is not threading.main_thread():
+        yield lambda: handler is _defer and _arrived.is_set()
+        return
+    _arrived.clear()
+    signal.signal(signal.SIGTERM, _defer)
+    try:
+        yield _arrived.is_set
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _defer:  # unless stop() has been called
+            signal.signal(signal.SIGTERM, stop)
+    if _arrived.is_set():
+        stop()
+
+
 def run(main: Callable[[], object]) -> None:
     """Run a stage's `main` and end the process: 0, 1 with one clear message, 130 after Ctrl-C, 143 after SIGTERM."""
-
-    def stop(signum, frame):
-        signal.signal(signum, signal.SIG_IGN)  # a second one would interrupt the clean-up
-        raise Stopped
-
     signal.signal(signal.SIGTERM, stop)
-    end_with_dvc()
+    end_with_starter()
     try:
         main()
     except InputError as error:

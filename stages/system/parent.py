@@ -1,4 +1,4 @@
-"""A stage ends with the DVC process that started it."""
+"""A stage ends with the process that started it: DVC or torchrun."""
 
 import os
 import signal
@@ -18,25 +18,33 @@ def is_dvc(process: psutil.Process) -> bool:
     return "dvc" in (Path(word).name for word in process.cmdline()[:3])
 
 
-def end_with_dvc() -> None:
-    """Within a DVC stage, end this process as SIGTERM does once the dvc that runs it is gone.
+def end_with_starter() -> None:
+    """End this process as SIGTERM does once the dvc or the torchrun that runs it is gone.
 
-    A dvc that is killed ends none of its stages: a training would go on alone, and the next `dvc repro` could not
-    start it again. The shell between the two keeps the signal of a parent's death (prctl) from arriving.
+    Neither, when it is killed, ends what it has started: a training would go on alone, and the next `dvc repro` could
+    not start it again. The shell between dvc and a stage keeps the signal of a parent's death (prctl) from arriving.
     """
-    if "DVC_STAGE" not in os.environ:
-        return
-    try:
-        dvc = next((parent for parent in psutil.Process().parents() if is_dvc(parent)), None)
-    except psutil.Error:
-        return
-    if dvc is not None:
-        threading.Thread(target=_end_with, args=(dvc,), daemon=True).start()
+    starters = {}
+    with suppress(psutil.Error):
+        if "TORCHELASTIC_RUN_ID" in os.environ and (parent := psutil.Process().parent()):
+            starters["torchrun"] = parent
+        if "DVC_STAGE" in os.environ and (dvc := next(filter(is_dvc, psutil.Process().parents()), None)):
+            starters["dvc"] = dvc
+    if starters:
+        threading.Thread(target=_end_with, args=(starters,), daemon=True).start()
 
 
-def _end_with(dvc: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):
-        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(INTERVAL)
-    print(f"the dvc that started this stage (process {dvc.pid}) is gone", file=sys.stderr, flush=True)
+def _end_with(starters: dict[str, psutil.Process]) -> None:
+    name = None
+    while name is None:
+        time.sleep(INTERVAL)
+        name = next((name for name, process in starters.items() if not _runs(process)), None)
+    with suppress(OSError):  # its output may be gone with it
+        print(f"the {name} that started this stage (process {starters[name].pid}) is gone", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
