@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint verify bench fault-test ui runs notebook notebooks onnx openvino dlib mediapipe clean
+.PHONY: git help repro test lint verify bench fault-test slurm-test ui runs notebook notebooks onnx openvino dlib mediapipe clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -33,6 +33,9 @@ bench: .venv/installed ## measure speed and exactness on this machine
 
 fault-test: .venv/installed ## inject faults, SIZE=… of each kind (8; over night: 1000), and see that the same command recovers
 	python -m tests.faults --size $(or $(SIZE),8) --seed $(or $(SEED),0)
+
+slurm-test: .venv/installed ## train under Slurm's own daemons, two nodes on this machine (apt-get install slurm-wlm munge)
+	SLURM_TEST=1 python -m pytest -rs tests/slurm
 
 ui: .venv/installed ## the MLflow page of all runs, on 127.0.0.1:5000 (PORT=… for another)
 	@python -m stages.log_restored
