@@ -9,6 +9,7 @@ import urllib.request
 from types import SimpleNamespace
 
 import pytest
+from browser import PROGRAM, Browser
 from conftest import ROOT, embedded_store, free_port, start
 
 from stages.system.errors import InputError
@@ -159,3 +160,50 @@ def test_a_tracking_server_has_a_page_of_its_own(store, monkeypatch):
     assert printed.returncode == 0, printed.stderr
     last = printed.stdout.splitlines()[-1]
     assert last == f"{address}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=runs"
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """The address of a server with twenty trained and evaluated runs: ten learning rates, two seeds each."""
+    root = tmp_path_factory.mktemp("sweep")
+    with embedded_store(root):
+        for number in range(20):
+            rate, seed = 0.001 * (1 + number // 2), 1 + number % 2
+            tags = {"entry": f"lr-{rate:.3f}", "variant": f"lr={rate:.3f}", "seed": str(seed)}
+            tags["series"] = tags["entry"]
+            parameters = {"train": {"lr": rate, "seed": seed}}
+            with track(f"lr-{rate:.3f}-s{seed}", f"f{number}", "evaluate", params=parameters, tags=tags) as made:
+                for epoch in (1, 2):
+                    made.log({"val/nme": 5.0 / epoch, "train/loss": 1.0 / epoch, "lr": rate}, epoch)
+                made.log({"test/nme": 4.0 + 0.01 * number, "test/nme_ci95_low": 3.9, "test/nme_ci95_high": 4.3})
+        port = free_port()
+        with server.serving(store_uri(root), port, root / "mlartifacts", root / "log"):
+            yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on the PATH to open the page with")
+def test_the_page_shows_twenty_runs_as_the_views_ask_for(sweep, monkeypatch, tmp_path):
+    """MLflow's page reads the views' private form: columns, order, groups and charts are there without configuring."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sweep)
+    links = views.save(sweep)
+    browser = Browser(tmp_path, 1600, 1000)
+    try:
+
+        def text_of(link: str, *wanted: str) -> str:
+            browser.open(link)
+            for word in wanted:
+                browser.wait(f"document.body?.innerText.includes({json.dumps(word)})")
+            return browser.run("document.body.innerText")
+
+        table = text_of(links.table, "lr-0.010-s2", "test/nme_ci95_high", "variant")
+        names = [f"lr-{0.001 * (1 + number // 2):.3f}-s{1 + number % 2}" for number in range(20)]
+        assert [table.count(name) > 0 for name in names] == [True] * 20
+        assert sorted(names, key=table.index) == names, "the lowest NME is first"
+        by_question = dict(links.views)
+        groups = text_of(by_question["Which variant is best over its seeds?"], "Group: lr-0.001", "Group: lr-0.010")
+        assert [f"Group: lr-{0.001 * (1 + n):.3f}" in groups for n in range(10)] == [True] * 10
+        charts = text_of(by_question["How did the trainings go?"], "val NME", "training loss", "learning rate")
+        assert "test/nme_ci95_low" not in charts
+        text_of(by_question["Which parameters make the difference?"], "parameters and NME", "train.lr")
+    finally:
+        browser.close()
