@@ -140,6 +140,7 @@ class Known:
     tags: frozenset[str] = frozenset()  # names of the tags of its run
     deleted: str = ""  # the id of the run where somebody has deleted it and there is no other
     id: str = ""  # of its run
+    left: bool = False  # its run is RUNNING, and the process of this host that wrote it has ended
 
 
 def known(uri: str, tags: dict) -> Known:
@@ -158,7 +159,9 @@ def known(uri: str, tags: dict) -> Known:
         return Known()
     for run in runs:
         if run.info.lifecycle_stage == "active":
-            return Known(frozenset(run.data.tags), id=run.info.run_id)
+            has = run.data.tags
+            here = run.info.status == "RUNNING" and has.get("host") == socket.gethostname()
+            return Known(frozenset(has), id=run.info.run_id, left=here and not process.is_alive(has))
     return Known(deleted=runs[0].info.run_id)
 
 
@@ -188,7 +191,7 @@ def open_run(uri: str, name: str, tags: dict, params: dict, data: DataInput | No
         if not taken:  # a run that another process is writing keeps that process as its owner
             tags |= process.this_process()
         if not runs:
-            client.create_run(group, run_name=name, tags=tags)
+            client.create_run(group, run_name=name, tags=tags | {"mlflow.user": process.user()})
             runs = search(_same(tags))  # more than one: another machine was faster, or MLflow asked its server twice
             for extra in runs[1:]:
                 if process.is_this(extra.data.tags):

@@ -93,7 +93,8 @@ class Postgres(Server):
         ]  # fmt: skip
         subprocess.run(initdb, cwd=folder, check=True, capture_output=True, user=owner)
         settings = {
-            "listen_addresses": HOST, "port": port, "unix_socket_directories": "", "fsync": "off", "max_wal_size": "4MB"
+            "listen_addresses": HOST, "port": port, "unix_socket_directories": "", "fsync": "off",
+            "max_wal_size": "4MB", "autovacuum": "off",
         }  # fmt: skip
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         super().__init__([program("postgres"), "-D", "data", *options], folder, port, owner)
@@ -104,9 +105,9 @@ class Postgres(Server):
 
 
 class S3(Server):
-    """An S3 store with one pair of keys; `environment` is what boto3 reads. volumes: of 1 MB, when they are full too."""
+    """An S3 store with one pair of keys; `environment` is what boto3 reads."""
 
-    def __init__(self, key: str, secret: str, volumes: int = 0):
+    def __init__(self, key: str, secret: str):
         folder = Path(tempfile.mkdtemp(prefix="s3-"))
         (folder / "data").mkdir()
         keys = [{"accessKey": key, "secretKey": secret}]
@@ -116,8 +117,8 @@ class S3(Server):
         command = [str(WEED), "server", "-dir=data", f"-ip={HOST}", f"-ip.bind={HOST}", "-filer", "-s3"]
         command += [f"-{name}.port={port}" for name, port in ports.items()]
         command += [f"-{name}.port.grpc={free_port()}" for name in ports]
-        command += ["-s3.config=s3.json", "-master.telemetry=false", f"-volume.max={volumes or 20}"]
-        command += [f"-master.volumeSizeLimitMB={1 if volumes else 64}"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false", "-s3.config=s3.json"]
+        command += ["-master.telemetry=false", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
         super().__init__(command, folder, ports["s3"])
         self.environment = {
             "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret,
@@ -125,4 +126,4 @@ class S3(Server):
         }  # fmt: skip
 
     def stop(self) -> None:
-        self.end(signal.SIGTERM)
+        self.end(signal.SIGKILL)  # it takes a minute otherwise
