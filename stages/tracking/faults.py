@@ -20,6 +20,7 @@ CAUSES = {
     r"WRONG_VERSION_NUMBER": "it does not speak https; see MLFLOW_TRACKING_URI",
     r"Failed to resolve": "there is no host of that name; see MLFLOW_TRACKING_URI",
     r"Connection refused": "nothing answers there; see MLFLOW_TRACKING_URI, or start the server",
+    r"but the response body was not": "what answers there is no MLflow server; see MLFLOW_TRACKING_URI",
     r"No space left|DiskFull|disk is full": "its disk is full",
 }  # fmt: skip
 # Where its database or its artifact store fails, MLflow's server answers 5xx, whose text urllib3 does not keep.

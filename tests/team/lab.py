@@ -123,7 +123,7 @@ class Team:
         trusted = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self.certificate))
         request = urllib.request.Request(f"https://{ADDRESS}:{self.port}{path}", data, headers)
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({}), trusted).open(request, timeout=5) as got:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({}), trusted).open(request, timeout=30) as got:
                 return got.status
         except urllib.error.HTTPError as error:
             return error.code

@@ -88,13 +88,11 @@ class Postgres(Server):
             for path in (folder, folder / "password"):
                 os.chown(path, pwd.getpwnam(owner).pw_uid, -1)
         initdb = [
-            program("initdb"), "-D", "data", "-U", user, "-A", "scram-sha-256", "--pwfile=password",
-            "--no-sync", "--wal-segsize=1",
+            program("initdb"), "-D", "data", "-U", user, "-A", "scram-sha-256", "--pwfile=password", "--no-sync",
         ]  # fmt: skip
         subprocess.run(initdb, cwd=folder, check=True, capture_output=True, user=owner)
         settings = {
-            "listen_addresses": HOST, "port": port, "unix_socket_directories": "", "fsync": "off",
-            "max_wal_size": "4MB", "autovacuum": "off",
+            "listen_addresses": HOST, "port": port, "unix_socket_directories": "", "fsync": "off"
         }  # fmt: skip
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         super().__init__([program("postgres"), "-D", "data", *options], folder, port, owner)
