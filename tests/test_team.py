@@ -161,7 +161,7 @@ def test_the_server_dies_in_the_middle_of_a_training_and_comes_back(team, ben):
     assert process.wait() == 0, "".join(printed)
     told = [line for line in printed if line.startswith("warning: MLflow at")]
     assert len(told) == len({"train", "evaluate", "report"})
-    assert all("nothing answers there" in line for line in told)
+    assert all("nothing answers there" in line or "it broke off the connection;" in line for line in told), told
     team.start_mlflow()
     after = team.runs(ben)
     left = after.pop("mine-quick-long")

@@ -7,6 +7,8 @@ import sys
 ACCOUNT = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 
+BROKEN_OFF = "it broke off the connection"
+
 # By what MLflow, requests, urllib3, OpenSSL and the databases say of it; the first that matches.
 CAUSES = {
     r"code:? 401|401 Client": f"user name or password is wrong; set {ACCOUNT}",
@@ -27,8 +29,7 @@ CAUSES = {
 UNSPECIFIC = {
     r"too many (5\d\d) error responses|code:? (5\d\d)": "it fails with status {}: its database may be down or its disk "
     "full, which its log says",
-    r"RemoteDisconnected|Connection reset": "it broke off the connection; a server with a certificate needs "
-    "https:// in MLFLOW_TRACKING_URI",
+    r"RemoteDisconnected|Connection reset|Broken pipe|EOF": BROKEN_OFF,
     r"timed out": "no answer in time",
 }  # fmt: skip
 NOT_STORED = "it did not store {}: its artifact store fails (bucket, keys, space) or is slow, which its log says"
@@ -64,7 +65,10 @@ def _said(error: Exception) -> str:
 def explain(error: Exception) -> str:
     """The store and what is wrong with it, on one line without the password that a store's URL may hold."""
     place = os.environ.get("MLFLOW_TRACKING_URI")
-    text = _said(error).replace("<database_uri>", place or "sqlite:///mlflow.db")
+    text = _said(error)
+    if text == BROKEN_OFF and place and place.startswith("http://"):
+        text += "; a server with a certificate needs https:// in MLFLOW_TRACKING_URI"
+    text = text.replace("<database_uri>", place or "sqlite:///mlflow.db")
     return re.sub(r"//[^/@\s]*@", "//", f"MLflow at {place or 'mlflow.db'}: {text}")[:400]
 
 

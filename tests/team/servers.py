@@ -17,7 +17,7 @@ from pathlib import Path
 from conftest import free_port
 
 HOST = "127.0.0.1"
-START = 60.0  # s for a server to answer
+START = 120.0  # s for a server to answer
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian has them outside PATH
 WEED = Path(sys.executable).parent / "weed"
 NEVER = 2**40  # bytes
