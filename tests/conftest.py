@@ -144,7 +144,8 @@ class Project:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
-        (folder / "reports").mkdir()
+        (folder / "reports/studies").mkdir(parents=True)
+        (folder / "reports/studies/.gitkeep").touch()  # a stage depends on the folder, and git has no empty ones
         shutil.copy(ROOT / "reports/benchmarks.json", folder / "reports")
         for name in ("data/.gitignore", "models/.gitignore", "models/random"):
             (folder / name).parent.mkdir(exist_ok=True)

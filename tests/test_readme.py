@@ -12,13 +12,10 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-import venv
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import matplotlib
 import numpy as np
@@ -26,16 +23,15 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, draw_toy, free_port, outside_environment, start
+from conftest import ROOT, draw_toy, free_port, start
+from documents import Clone, Document
 from preloaded import Server
 from reference import reference_state
 
 from stages.model.hrnet import HRNet
 from stages.tracking.store import EXPERIMENT, SETTINGS
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-YAML = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+README = Document(ROOT / "README.md")
 FACE = Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg"  # U.S. Navy, public domain
 ONE = "datasets:\n  demo: {source: stages/sources/demo}\nexperiments:\n  demo-quick: {dataset: demo, recipe: quick}\n"
 SMALLER = {
@@ -47,51 +43,6 @@ SMALLER = {
         r"epochs: \d+": "epochs: 1", r"milestones: .*": "milestones: []", r"warmup: \d+": "warmup: 0",
     },
 }  # fmt: skip
-
-
-class Clone:
-    """A fresh clone, and what was run in it."""
-
-    def __init__(self, folder: Path, python: Path):
-        """python: the interpreter of its environment, whose packages are those of the tests."""
-        self.folder, self.environment, self.blocks = folder, outside_environment(), []
-        self.environment.pop("LANDMARKS_TRACKING", None)
-        for who in ("AUTHOR", "COMMITTER"):
-            self.environment |= {f"GIT_{who}_NAME": "t", f"GIT_{who}_EMAIL": "t@t"}
-        venv.create(folder / ".venv", symlinks=True)
-        (folder / ".venv/installed").touch()
-        for name in ("python", "python3"):
-            (folder / ".venv/bin" / name).unlink(missing_ok=True)
-            (folder / ".venv/bin" / name).symlink_to(python)
-        for program in Path(sys.executable).parent.iterdir():
-            if not (folder / ".venv/bin" / program.name).is_symlink() and "ctivate" not in program.name:
-                (folder / ".venv/bin" / program.name).symlink_to(program)
-
-    def run(self, block: str, activated: bool = True) -> str:
-        """What the lines of a block print; each has to succeed. activated: in the project's environment."""
-        first = "source .venv/bin/activate\n" if activated else ""
-        with TemporaryFile("w+") as output:  # a pipe would be open until the queue's worker ends
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", first + block], cwd=self.folder, env=self.environment,
-                timeout=300, stdout=output, stderr=output,
-            )  # fmt: skip
-            output.seek(0)
-            printed = output.read()
-        assert done.returncode == 0, f"{block}\n{printed}"
-        return printed
-
-    def block(self, start: str) -> str:
-        """The one shell block of README with a line that begins so, which is run now."""
-        found = [block for block in BLOCKS if any(line.startswith(start) for line in block.splitlines())]
-        assert len(found) == 1, f"{len(found)} blocks begin with {start}"
-        self.blocks.append(found[0])
-        return found[0]
-
-    def read(self, file: str) -> str:
-        return (self.folder / file).read_text(encoding="utf-8")
-
-    def results(self, name: str) -> dict:
-        return json.loads(self.read(f"reports/experiments/{name}/metrics.json"))["test"]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +59,7 @@ def clone(tmp_path_factory, python) -> Clone:
         if file and (ROOT / file).is_file() and not re.match(r"reports/(experiments|pages)/(lfpw|300w)", file):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, folder / file)
-    clone = Clone(folder, python)
+    clone = Clone(folder, python, README)
     for file, changes in SMALLER.items():
         text = clone.read(file)
         for pattern, new in changes.items():
@@ -133,7 +84,7 @@ def test_the_project_s_programs_are_those_of_its_environment(clone):
 
 def test_variants_are_trained_compared_and_shown_in_mlflow(clone):
     names = {"demo-quick", "demo-quick-lr2", *(f"demo-quick-narrow-s{seed}" for seed in (1, 2))}
-    variants = next(text for text in YAML if "demo-quick-lr2" in text)
+    variants = next(text for text in README.yaml if "demo-quick-lr2" in text)
     (clone.folder / "params/pipeline.yaml").write_text(variants.replace("[1, 2, 3]", "[1, 2]"))
     *lines, serve = clone.block("make repro    #").splitlines()
     printed = clone.run("\n".join(lines))
@@ -350,7 +301,7 @@ def test_data_and_results_are_shared_with_a_second_machine(clone, python):
     assert "data/mine.dvc" in clone.run("git show --stat", activated=False)
     clone.run("git clone -q . ../second", activated=False)
     shutil.rmtree(clone.folder / "photographs")  # the second machine does not have them
-    second = Clone(clone.folder.parent / "second", python)
+    second = Clone(clone.folder.parent / "second", python, README)
     second.environment["LANDMARKS_TRACKING"] = "off"
     printed = second.run(clone.block("dvc pull"))
     assert "Running stage" not in printed
@@ -360,12 +311,12 @@ def test_data_and_results_are_shared_with_a_second_machine(clone, python):
 
 
 def test_every_block_was_run_in_reading_order(clone):
-    assert clone.blocks == BLOCKS
+    assert README.taken == README.blocks
 
 
 def test_the_figures_in_the_readme_are_those_of_the_report():
     """The rows of its table, `NME [low, high]`, in the order of the experiments that they name."""
-    rows = [line for line in README.splitlines() if re.search(r"\| \d+\.\d\d \[", line)]
+    rows = [line for line in README.text.splitlines() if re.search(r"\| \d+\.\d\d \[", line)]
     names = ("demo-quick", "lfpw-quick", "lfpw-quick-from-demo", "lfpw-paper-128", "lfpw-modern-128")
     assert len(rows) == len(names)
     for name, line in zip(names, rows, strict=True):

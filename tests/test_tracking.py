@@ -1,11 +1,13 @@
 """What a run holds, which process owns it, and that no store can stop a stage. One embedded database for the module."""
 
 import contextlib
+import datetime
 import math
 import os
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,6 +19,9 @@ import cv2
 import numpy as np
 import pytest
 from conftest import embedded_store
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from stages.system.errors import Stopped
 from stages.tracking import store, views
@@ -399,7 +404,7 @@ def no_server():
 
 
 @contextlib.contextmanager
-def answering(code, body):
+def answering(code, body, tls=None):
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -415,27 +420,55 @@ def answering(code, body):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Answer)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
 
+@contextlib.contextmanager
+def certified_by_itself(folder):
+    """A server of https whose certificate nobody has vouched for."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    maker = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+    pem = serialization.Encoding.PEM
+    (folder / "key").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (folder / "certificate").write_bytes(maker.sign(key, hashes.SHA256()).public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate", folder / "key")
+    with answering(200, b"{}", context) as uri:
+        yield uri.replace("http://", "https://")
+
+
 @pytest.mark.parametrize(
-    "server",
+    ("server", "sentence"),
     [
-        no_server,
-        silent_server,
-        lambda: answering(200, b"{}"),
-        lambda: answering(200, b"<p>"),
-        lambda: answering(503, b""),
+        (no_server, "nothing answers there"),
+        (silent_server, "no answer in time"),
+        (lambda: answering(200, b"{}"), "Error"),
+        (lambda: answering(200, b"<p>"), "what answers there is no MLflow server"),
+        (lambda: answering(503, b""), "it fails with status 503: its database may be down or its disk full"),
+        (lambda: answering(401, b"who?"), "user name or password is wrong; set MLFLOW_TRACKING_USERNAME"),
+        (lambda: answering(403, b"no"), "this user may not do that"),
+        (lambda: answering(403, b"Invalid Host header"), "it does not answer to this name"),
+        (None, "its certificate is not trusted; MLFLOW_TRACKING_SERVER_CERT_PATH has to name"),
     ],
-    ids=["refuses", "never answers", "empty answers", "answers garbage", "is unavailable"],
-)
-def test_a_server_that_is_down_costs_seconds_and_one_warning(elsewhere, monkeypatch, capfd, server):
+    ids=[
+        "refuses", "never answers", "empty answers", "answers garbage", "is unavailable", "wrong password",
+        "forbidden", "other name", "certificate",
+    ],
+)  # fmt: skip
+def test_a_server_that_fails_costs_seconds_and_one_sentence(elsewhere, monkeypatch, capfd, server, sentence):
     store.mlflow_available()  # its import is no fault of the server's
-    with server() as uri:
+    with server() if server else certified_by_itself(elsewhere) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setattr("stages.tracking.run.TIMEOUT", store.TIMEOUT - 6)
         started, trained = time.monotonic(), False
         with begin("down", "f1", params={"a": 1}, system_metrics=True) as run:
             for epoch in range(3):
@@ -443,13 +476,39 @@ def test_a_server_that_is_down_costs_seconds_and_one_warning(elsewhere, monkeypa
             run.mark("history")
             run.artifact(Path(__file__))
             trained = True
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 10 - 6
     assert trained
     assert (run.id, run.name, run.has("history")) == (None, "down-f1", False)
     printed = capfd.readouterr().err
-    assert printed.startswith("warning: MLflow at http://")
+    assert printed.startswith("warning: MLflow at http")
+    assert sentence in printed
     assert printed.count("\n") == 1
     assert "secret" not in printed
+
+
+def test_no_certificate_named_does_not_mean_any_certificate(monkeypatch):
+    """MLflow takes an empty name for leave to send the password to whoever answers."""
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", "")
+    store.mlflow_available.cache_clear()
+    assert store.mlflow_available()
+    assert "MLFLOW_TRACKING_SERVER_CERT_PATH" not in os.environ
+
+
+def test_the_server_s_answer_to_an_upload_is_waited_for_by_the_file_s_size(client, tmp_path, monkeypatch):
+    """MLflow's server answers when it has passed the file on to its artifact store."""
+    model, waited = tmp_path / "model.safetensors", []
+    with model.open("wb") as file:
+        file.truncate(40_000_000)
+    usual = int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
+    with begin("large", "f1") as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                type(run._client), "log_artifact", lambda *_: waited.append(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
+            )
+            run.artifact(model)
+        run.log({"val/nme": 1.0})
+    assert waited == [str(usual + 20)]
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == str(usual)
 
 
 def test_a_real_server_tracks_and_may_die_in_the_middle(elsewhere, monkeypatch, capfd):

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Mapping
+from getpass import getuser
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,14 @@ def this_process() -> dict[str, str]:
     """Tags that identify this process: the start time distinguishes it from a later one with the same PID."""
     started = psutil.Process().create_time()
     return {"host": socket.gethostname(), "pid": str(os.getpid()), "pid_started": f"{started:.2f}"}
+
+
+def user() -> str:
+    """Who runs this process: the name on the tracking server, else that on this machine."""
+    try:
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getuser()
+    except (KeyError, OSError, ImportError):  # a container without users
+        return "unknown"
 
 
 def is_this(tags: Mapping[str, str]) -> bool:

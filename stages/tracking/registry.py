@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from stages.system.errors import InputError
 from stages.tracking import store
+from stages.tracking.faults import explain
 
 URI = re.compile(r"(models|runs):/")
 CODE = Path(__file__).parents[1]
@@ -39,7 +40,7 @@ def _errors(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # of MLflow, its database driver or the network
-        raise InputError(f"{what}: {store.explain(error)}") from None
+        raise InputError(f"{what}: {explain(error)}") from None
 
 
 def _store() -> str:

@@ -126,7 +126,10 @@ def log_missing(damaged: Collection[str] = ()) -> list[str]:
             break
         crossed = [key for key, cross in pipeline.cross_dataset.items() if cross.experiment == name]
         missing = _missing(experiment, known, [key for key in crossed if key not in damaged])
-        if not missing or (identity := identify(experiment)).fingerprint != fingerprint:  # reads all crops
+        if not missing and not known.left:
+            continue
+        identity = identify(experiment)  # reads all crops
+        if identity.fingerprint != fingerprint:
             continue
         if known.deleted:
             command = typed(f"mlflow runs restore --run-id {known.deleted}")

@@ -23,19 +23,21 @@ from threading import Thread
 
 from stages.system.errors import Stopped
 from stages.tracking import process
+from stages.tracking.faults import NotStored, warn
 from stages.tracking.store import (
+    REQUEST_TIMEOUT,
     TAG_LENGTH,
     TIMEOUT,
     UPLOAD_RATE,
     DataInput,
     Known,
+    answers_within,
     embedded_database,
     known,
     mlflow_available,
     open_run,
     project_root,
     store_uri,
-    warn,
     within,
 )
 
@@ -87,8 +89,7 @@ class Run:
         """Store the file `path` with the run, under `folder`."""
         if self._client is None:
             return
-        seconds = path.stat().st_size / UPLOAD_RATE
-        self._call(lambda client: client.log_artifact(self.id, str(path), folder or None), extra=seconds)
+        self._call(lambda client: client.log_artifact(self.id, str(path), folder or None), path)
 
     def picture(self, path: Path, key: str) -> None:
         """Store the picture `path` under `key`, by which the UI's image grid shows it beside those of other runs."""
@@ -96,8 +97,7 @@ class Run:
             return
         from mlflow import Image
 
-        seconds = path.stat().st_size / UPLOAD_RATE
-        self._call(lambda client: client.log_image(self.id, Image(str(path)), key=_checked(key)), extra=seconds)
+        self._call(lambda client: client.log_image(self.id, Image(str(path)), key=_checked(key)), path)
 
     def external_model(self, facts: Mapping[str, str]) -> None:
         """Enter a model whose weights are not here, by what is declared of it, as the model that the run measures."""
@@ -129,18 +129,22 @@ class Run:
         if self._client is not None:
             self._tags.add(key)
 
-    def _call(self, work: Callable, extra: float = 0.0) -> None:
-        """`work(client)`, waiting at most the timeout and `extra` seconds; a failure ends the tracking of the run."""
+    def _call(self, work: Callable, file: Path | None = None) -> None:
+        """`work(client)`, waiting as long as the file that it uploads may take; a failure ends the run's tracking."""
         client = self._client
         if client is None:
             return
+        extra = file.stat().st_size / UPLOAD_RATE if file else 0.0
         try:
-            within(self._timeout and self._timeout + extra, lambda: work(client))
+            with answers_within(extra):
+                within(self._timeout and self._timeout + extra, lambda: work(client))
         except Exception as error:
+            if file and self._timeout:
+                error, error.__cause__ = NotStored(file.name), error
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        warn(error, f"{self.name} continues without tracking")
+        warn(error, f"{self.name} continues without tracking (to enter it later: python -m stages.log_restored)")
         self._client = None
         if self._monitor is not None:  # its thread may hang on the dead server: do not wait for it
             Thread(target=self._monitor.finish, daemon=True).start()
@@ -187,7 +191,7 @@ def _title(labels: Mapping[str, str]) -> str:
 def _store() -> tuple[str, float | None]:
     """The store's URI, and the seconds that one call may take; None: no limit."""
     uri = store_uri(project_root())
-    limit = None if embedded_database(uri) else max(TIMEOUT, float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]))
+    limit = None if embedded_database(uri) else max(TIMEOUT, float(os.environ[REQUEST_TIMEOUT]))
     return uri, limit
 
 

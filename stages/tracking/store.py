@@ -3,14 +3,14 @@
 import functools
 import json
 import logging
+import math
 import os
 import re
 import socket
 import sqlite3
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 from filelock import FileLock
 
 from stages.tracking import process
+from stages.tracking.faults import CERTIFICATE, warn
 
 EXPERIMENT = "hrnet-landmarks"  # one for all datasets: the runs of one MLflow experiment compare in its UI
 
@@ -28,8 +29,9 @@ TIMEOUT = 8.0  # s
 UPLOAD_RATE = 2e6  # bytes/s; an upload may take that much longer
 LOCK_TIMEOUT = 120.0  # s, for other processes that are opening their runs in the same embedded database
 
+REQUEST_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",  # s for one answer
+    REQUEST_TIMEOUT: "4",  # s for one answer
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",  # MLflow still waits a random time below 1 s
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
@@ -83,6 +85,8 @@ def mlflow_available() -> bool:
     """Whether mlflow can be imported; its settings are made before, its chatter is silenced."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if not os.environ.get(CERTIFICATE):  # MLflow takes "" for leave to send the password to any server
+        os.environ.pop(CERTIFICATE, None)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # "Retrying …" for each call
     try:
         import mlflow  # noqa: F401  (1.5 s, only where something is tracked)
@@ -108,6 +112,17 @@ def within(seconds: float | None, work: Callable):
     return answer.result(seconds)
 
 
+@contextmanager
+def answers_within(extra: float) -> Iterator[None]:
+    """Let MLflow wait `extra` seconds longer for an answer: its server gives it after it has passed an upload on."""
+    usual = os.environ[REQUEST_TIMEOUT]
+    os.environ[REQUEST_TIMEOUT] = str(math.ceil(float(usual) + extra))
+    try:
+        yield
+    finally:
+        os.environ[REQUEST_TIMEOUT] = usual
+
+
 def _alone(database: Path | None):
     """One process at a time on the embedded database: MLflow's schema migration and our find-or-create both race."""
     return FileLock(f"{database}.lock", timeout=LOCK_TIMEOUT) if database else nullcontext()
@@ -125,6 +140,7 @@ class Known:
     tags: frozenset[str] = frozenset()  # names of the tags of its run
     deleted: str = ""  # the id of the run where somebody has deleted it and there is no other
     id: str = ""  # of its run
+    left: bool = False  # its run is RUNNING, and the process of this host that wrote it has ended
 
 
 def known(uri: str, tags: dict) -> Known:
@@ -143,7 +159,9 @@ def known(uri: str, tags: dict) -> Known:
         return Known()
     for run in runs:
         if run.info.lifecycle_stage == "active":
-            return Known(frozenset(run.data.tags), id=run.info.run_id)
+            has = run.data.tags
+            here = run.info.status == "RUNNING" and has.get("host") == socket.gethostname()
+            return Known(frozenset(has), id=run.info.run_id, left=here and not process.is_alive(has))
     return Known(deleted=runs[0].info.run_id)
 
 
@@ -173,7 +191,7 @@ def open_run(uri: str, name: str, tags: dict, params: dict, data: DataInput | No
         if not taken:  # a run that another process is writing keeps that process as its owner
             tags |= process.this_process()
         if not runs:
-            client.create_run(group, run_name=name, tags=tags)
+            client.create_run(group, run_name=name, tags=tags | {"mlflow.user": process.user()})
             runs = search(_same(tags))  # more than one: another machine was faster, or MLflow asked its server twice
             for extra in runs[1:]:
                 if process.is_this(extra.data.tags):
@@ -265,16 +283,3 @@ def typed(command: str) -> str:
     """A command of MLflow as a person types it in the project's folder."""
     store = "" if os.environ.get("MLFLOW_TRACKING_URI") else "MLFLOW_TRACKING_URI=sqlite:///mlflow.db "
     return store + command
-
-
-def explain(error: Exception) -> str:
-    """The store and what it answered on one line, without the password that a store's URL may hold."""
-    place = os.environ.get("MLFLOW_TRACKING_URI")
-    text = str(error).strip().partition("\n")[0] or "no answer in time"
-    text = text.replace("<database_uri>", place or "sqlite:///mlflow.db")
-    return re.sub(r"//[^/@\s]*@", "//", f"MLflow at {place or 'mlflow.db'}: {type(error).__name__}: {text}")[:400]
-
-
-def warn(error: Exception, rest: str) -> None:
-    """One line on stderr."""
-    print(f"warning: {explain(error)}; {rest}", file=sys.stderr)

@@ -7,14 +7,14 @@ are made for the versions with which they have been looked at; with another ther
 
 import json
 import os
-import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from stages.system.errors import InputError
-from stages.tracking.store import EXPERIMENT, SETTINGS, explain, project_root, store_uri, typed
+from stages.tracking.faults import explain
+from stages.tracking.store import EXPERIMENT, SETTINGS, project_root, store_uri, typed
 
 TESTED = ("3.17",)  # MLflow's versions
 TAG = "mlflow.sharedViewState."
@@ -136,8 +136,12 @@ def version(address: str | None) -> str:
         import mlflow
 
         return mlflow.__version__
-    with suppress(OSError, ValueError), urllib.request.urlopen(f"{address}/version", timeout=5) as answer:
-        return answer.read(50).decode("ascii")
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    with suppress(Exception):  # the page is shown without saved views
+        answer = http_request(get_default_host_creds(address), "/version", "GET")  # by the user's name and certificate
+        return answer.text[:50] if answer.ok else ""
     return ""
 
 
