@@ -185,6 +185,7 @@ def sweep(tmp_path_factory):
 def test_the_page_shows_twenty_runs_as_the_views_ask_for(sweep, monkeypatch, tmp_path):
     """MLflow's page reads the views' private form: columns, order, groups and charts are there without configuring."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sweep)
+    monkeypatch.setattr("browser.WAIT", 120)  # the page is megabytes of scripts, and other tests use the cores
     links = views.save(sweep)
     browser = Browser(tmp_path, 1600, 1000)
     try:
