@@ -100,7 +100,7 @@ def test_a_study_compares_the_variants_on_val_face_by_face(swept):
     swept.stage("report")
     page = (swept.folder / "reports/results.md").read_text(encoding="utf-8")
     table = page[page.index("### What each is worth") :]
-    assert re.search(rf"\| width=8 +\| random +\| +{of_val['wide'].mean():.2f} \| +\S+ \| +base \|", table)
+    assert re.search(rf"\| wide \(width=8\) +\| random +\| +{of_val['wide'].mean():.2f} \| +\S+ \| +base \|", table)
 
 
 def test_a_curve_has_a_point_for_each_value_of_its_key(swept):

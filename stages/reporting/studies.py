@@ -49,7 +49,8 @@ def _table(study: Study) -> str:
         header.insert(1, study.by.rpartition(".")[2])
     rows = []
     for variant in _ordered(study):
-        row = [variant.differs or "as it is", variant.init, error(variant.nme, variant.ci95)]
+        label = f"{variant.name} ({variant.differs})" if variant.differs else variant.name
+        row = [label, variant.init, error(variant.nme, variant.ci95)]
         if study.by:
             row.insert(1, f"{variant.x:g}")
         rows.append([*row, *_difference(tested.get(variant.name)), ", ".join(map(error, variant.nme_by_seed))])
