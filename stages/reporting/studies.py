@@ -15,6 +15,7 @@ Trainings that differ in one thing each, compared face by face (`python -m stage
 difference to the row that is named; its interval and p hold for the whole table together. Of several seeds a face's NME
 is its mean over them: intervals are of other faces, not of other seeds, whose own figures stand in the last column.
 """
+AXES = {"train.faces": "training faces"}
 FIGURE = '<img alt="{title}" src="figures/{file}" width="700">\n'
 
 
@@ -86,7 +87,12 @@ def curve(study: Study) -> Figure:
         if bounded := [v for v in points if v.ci95]:
             low, high = zip(*(v.ci95 for v in bounded), strict=True)
             axes.fill_between([v.x for v in bounded], low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.set(xscale="log", yscale="log", xlabel=study.by, ylabel=f"NME (%, {normaliser_name(study.normaliser)})")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel=AXES.get(study.by, study.by),
+        ylabel=f"NME (%, {normaliser_name(study.normaliser)})",
+    )
     ticks = sorted({variant.x for variant in study.variants})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     low = min(v.ci95[0] if v.ci95 else v.nme for v in study.variants)
