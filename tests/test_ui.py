@@ -203,8 +203,7 @@ def test_the_page_shows_twenty_runs_as_the_views_ask_for(sweep, monkeypatch, tmp
         by_question = dict(links.views)
         groups = text_of(by_question["Which variant is best over its seeds?"], "Group: lr-0.001", "Group: lr-0.010")
         assert [f"Group: lr-{0.001 * (1 + n):.3f}" in groups for n in range(10)] == [True] * 10
-        charts = text_of(by_question["How did the trainings go?"], "val NME", "training loss", "learning rate")
-        assert "test/nme_ci95_low" not in charts
-        text_of(by_question["Which parameters make the difference?"], "parameters and NME", "train.lr")
+        text_of(by_question["How did the trainings go?"], "charts", "f0 (val/nme)", "f0 (train/loss)", "f0 (lr)")
+        text_of(by_question["Which parameters make the difference?"], "charts", "Parallel Coordinates", "train.lr")
     finally:
         browser.close()
