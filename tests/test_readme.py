@@ -317,7 +317,8 @@ def test_every_block_was_run_in_reading_order(clone):
 def test_the_figures_in_the_readme_are_those_of_the_report():
     """The rows of its table, `NME [low, high]`, in the order of the experiments that they name."""
     rows = [line for line in README.text.splitlines() if re.search(r"\| \d+\.\d\d \[", line)]
-    names = ("demo-quick", "lfpw-quick", "lfpw-quick-from-demo", "lfpw-paper-128", "lfpw-modern-128")
+    of_lfpw = ("quick", "quick-from-demo", "paper-128", "modern-128", "modern-s1")
+    names = ("demo-quick", *(f"lfpw-{name}" for name in of_lfpw))
     assert len(rows) == len(names)
     for name, line in zip(names, rows, strict=True):
         test = json.loads((ROOT / f"reports/experiments/{name}/metrics.json").read_text())["test"]
