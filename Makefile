@@ -4,8 +4,8 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: git help repro test lint verify bench fault-test slurm-test ui runs notebook notebooks onnx openvino dlib \
-  team team-test mediapipe clean
+.PHONY: git help repro test test-slow lint verify bench fault-test slurm-test ui runs notebook notebooks onnx openvino \
+  dlib team team-test mediapipe clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -19,8 +19,13 @@ repro: git .venv/installed ## install, then reproduce every figure: `dvc repro`
 	@echo "The experiments:  make runs"
 	@echo "The MLflow page:  make ui"
 
-test: .venv/installed ## install what is missing and run the tests
-	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+TEST := python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test: .venv/installed ## install what is missing and run the tests, but for the slow ones
+	$(TEST) -m "not slow"
+
+test-slow: .venv/installed ## run README's commands, whole runs of DVC, several processes, notebooks, the MLflow page
+	$(TEST) -m slow
 
 lint: .venv/installed ## check style and formatting
 	ruff check .

@@ -243,22 +243,26 @@ def still_running(processes: list[psutil.Process], timeout: float) -> list[psuti
     return [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
-LONGEST = (
+# What takes minutes: README's commands, DVC's whole runs, several trainings or processes, a browser, notebooks.
+SLOW = (
     "test_readme",
     "test_versioned_data",
     "test_repro",
     "test_distributed",
     "test_newcomers",
     "test_variants",
-    "test_training",
     "test_cross_dataset",
-    "test_bench",
     "test_notebooks",
-    "test_tracking",
+    "test_ui",
     "test_samples",
+    "test_bench",
 )
+LONGEST = (*SLOW, "test_submit", "test_verify", "test_training", "test_tracking", "test_preprocess", "test_export")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that no core waits for another at the end."""
+    """Mark the slow ones, and begin with the longest files, so that no core waits for another at the end."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker("slow")

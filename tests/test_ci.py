@@ -33,11 +33,12 @@ def test_the_python_is_the_oldest_that_the_project_allows():
 
 def test_its_commands_are_targets_of_the_makefile_that_readme_names():
     commands = [RUN[name].split("#")[0].split() for name in ("Lint", "Tests", "Demo")]
-    assert commands == [["make", "lint"], ["make", "openvino", "test"], ["make", "repro"]]
-    planned = subprocess.run(["make", "-n", "lint", "openvino", "test", "repro"], cwd=ROOT, capture_output=True)
+    assert commands == [["make", "lint"], ["make", "openvino", "test", "test-slow"], ["make", "repro"]]
+    targets = [target for _, *targets in commands for target in targets]
+    planned = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True)
     assert planned.returncode == 0, planned.stderr
     readme = (ROOT / "README.md").read_text()
-    assert all(f"`make {target}`" in readme or f"make {target} " in readme for target in ("lint", "test", "repro"))
+    assert [target for target in targets if f"make {target}" not in readme] == []
 
 
 def test_pytorch_is_the_pinned_one_from_the_index_that_readme_names():
