@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.config import experiment, pipeline, resolved, schemes
+from stages.config import experiment, pipeline, reading, resolved, schemes
 from stages.config.dataset import DATASET
 from stages.config.experiment import load_dataset, load_experiment, load_recipe
 from stages.config.pipeline import read_pipeline
+from stages.config.reading import read_yaml
 from stages.config.recipe import RECIPE
 from stages.config.reference import reference
 from stages.config.schemes import corresponding_landmarks, initial_landmarks, load_dataset_scheme, load_scheme
@@ -55,6 +56,29 @@ def test_every_dataset_is_valid_and_every_landmark_is_in_one_group(file):
 def test_mirroring_twice_changes_nothing(file):
     order = load_scheme(file.stem).flip_order()
     assert (order[order] == range(len(order))).all()
+
+
+def test_a_file_is_parsed_once_however_many_experiments_read_it(change, monkeypatch):
+    change("pipeline.yaml", "experiments.demo-quick", {"dataset": "demo", "recipe": "quick", "seeds": list(range(40))})
+    change("pipeline.yaml", "cross_dataset", {})
+    change("pipeline.yaml", "baseline", [])
+    parsed, load = [], yaml.load
+    monkeypatch.setattr(reading.yaml, "load", lambda text, loader: parsed.append(text) or load(text, loader))
+    reading._parsed.cache_clear()
+    names = list(read_pipeline().experiments)
+    assert len(names) >= 40
+    for name in names:
+        load_experiment(name)
+    assert len(parsed) == len(set(parsed))
+
+
+def test_an_edited_file_is_read_again_and_what_was_read_may_be_changed(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: [1]")
+    read_yaml(file)["a"].append(2)
+    assert read_yaml(file) == {"a": [1]}
+    file.write_text("a: [3]")
+    assert read_yaml(file) == {"a": [3]}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "params/recipes").glob("*.yaml")), ids=lambda file: file.stem)

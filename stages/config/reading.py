@@ -3,6 +3,8 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -61,6 +63,12 @@ def parameter_file(folder: Path, name: str) -> Path:
         ) from None
 
 
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> object:
+    """By content, never by path: every experiment of a pipeline reads the same few files, while they may be edited."""
+    return yaml.load(text, _Loader)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping that a file holds. Raises `InputError` where there is no such file or it is not a mapping."""
     if not path.is_file():
@@ -68,7 +76,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         hint = did_you_mean(path.stem, known)
         raise InputError(f"there is no {path}.{hint} Known in {path.parent}: {', '.join(known) or 'none'}.")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
