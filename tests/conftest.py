@@ -23,6 +23,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests run on all cores, a process on each
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait take the cores of other tests
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # as stages/tracking/store.py has it, before any import of it
 ROOT = Path(__file__).parents[1]
 
 TOY_DATASET = """
