@@ -143,3 +143,14 @@ def test_the_figures_of_a_gpu_stay_where_a_machine_without_one_measures(tmp_path
         "figures": [{"name": "b", "value": 2, "unit": "s", "how": ""}],
     }
     assert written["machine"] == {"gpu": None}
+
+
+def test_figures_of_numpy_are_written_with_whether_their_goals_are_reached(tmp_path):
+    two = np.float64(2)
+    figures = [
+        measure.Figure("t", two, "s", "", best=two, at_most=3, baseline=two),
+        measure.Figure("r", two, "×", "", at_least=3),
+    ]
+    measure.write(tmp_path / "benchmarks.json", {}, figures, [], [])
+    written = json.loads((tmp_path / "benchmarks.json").read_text())["figures"]
+    assert [(figure["value"], figure["reached"]) for figure in written] == [(2, True), (2, False)]

@@ -55,8 +55,8 @@ def main() -> None:
             for each in pickle.loads(answer.read_bytes()):  # our own process wrote it a moment ago
                 of = of_gpu if name == "GPU" else figures
                 (missing if isinstance(each, measure.Missing) else of).append(each)
+    print(f"\n{measure.table(figures + of_gpu)}\n", flush=True)
     measure.write(TARGET, made_on, figures, missing, of_gpu)
-    print(f"\n{measure.table(figures + of_gpu)}\n")
     for each in missing:
         print(f"not measured: {each.name} ({each.why})")
     print(f"written: {TARGET}")

@@ -35,6 +35,12 @@ class Figure:
     workload: str | None = None  # of a time that the report shows: stages/inference/cost.py
     device: str | None = None
 
+    def __post_init__(self):
+        """Plain numbers, also of NumPy's, whose comparisons JSON cannot hold."""
+        for name in ("value", "best", "baseline"):
+            if (number := getattr(self, name)) is not None:
+                setattr(self, name, float(number))
+
     @property
     def reached(self) -> bool | None:
         """Whether the goal is; None where there is none."""
