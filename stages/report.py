@@ -75,8 +75,8 @@ def texts(content: Content) -> dict[str, str]:
     )
     if exported := section(content.results, read_exports(REPORTS / "experiments")):
         page += f"\n{exported}"
-    if of_gpu := content.times.gpu_section():
-        page += f"\n{of_gpu}"
+    for measured in content.times.sections():
+        page += f"\n{measured}"
     if made := studies.section(content.studies):
         page += f"\n{made}"
     files = {"results.md": page, "results.csv": results_csv.table(content.results)}

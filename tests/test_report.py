@@ -242,7 +242,22 @@ def test_the_figures_of_a_gpu_are_shown_with_its_name_and_date(root):
     assert row(costs, "demo-a")[4:6] == ["41.2", "2.5"]
     of_gpu = text[text.index("Training and inference on a GPU") :]
     assert "Some GPU, torch 2.11, 2026-01-03 04:05 UTC" in of_gpu
-    assert row(of_gpu, "batch 16: training")[1:] == ["364.9", "images/s", "≥ 4000", "256×256"]
+    assert row(of_gpu, "batch 16: training")[1:] == ["364.9", "images/s", "≥ 4000, **missed**", "256×256"]
+
+
+def test_the_figures_of_a_cpu_are_shown_with_their_goals_whether_reached_or_missed(root):
+    figures = [
+        {"name": "decode", "value": 0.07, "unit": "ms a face", "how": "64×64", "at_most": 0.1},
+        {"name": "read", "value": 2.6, "unit": "times", "how": "24 files", "at_most": 1.5},
+        {"name": "speed", "value": 1.8, "unit": "times", "how": "fp32", "at_least": 2},
+    ]
+    change_json(root / "reports/benchmarks.json", figures=figures)
+    leave(root, "demo-a", {"test": 30})
+    text = render(root)
+    of_cpu = text[text.index("Speed and exactness on a CPU") :]
+    assert "2 cores of Some CPU" in of_cpu
+    goals = ["≤ 0.1", "≤ 1.5, **missed**", "≥ 2, **missed**"]
+    assert [row(of_cpu, name)[3] for name in ("decode", "read", "speed")] == goals
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What `make bench` measured: reports/benchmarks.json. Inference times, and the figures of a GPU."""
+"""What `make bench` measured: reports/benchmarks.json. Inference times, and all figures of a CPU and of a GPU."""
 
 from pathlib import Path
 
@@ -15,9 +15,20 @@ class _Measurement(BaseModel):
     value: float
     unit: str = ""
     how: str = ""
-    at_least: float | None = None
+    at_most: float | None = None  # the goal …
+    at_least: float | None = None  # … where more is better
     workload: str | None = None  # of inference times
     device: str | None = None
+
+    @property
+    def goal(self) -> str:
+        if self.at_most is None and self.at_least is None:
+            return ""
+        if self.at_most is not None:
+            goal, reached = f"≤ {self.at_most:g}", self.value <= self.at_most
+        else:
+            goal, reached = f"≥ {self.at_least:g}", self.value >= self.at_least
+        return goal if reached else f"{goal}, **missed**"
 
 
 class _Machine(BaseModel):
@@ -53,21 +64,23 @@ class Times(BaseModel):
         own = f"CPU: {self.machine.cores} cores of {self.machine.cpu}; {self.machine.date}"
         return own + (f". GPU: {self.gpu.machine.gpu}; {self.gpu.machine.date}" if self.gpu else "; no GPU available")
 
-    def gpu_section(self) -> str:
-        """Training and inference on a GPU; empty where none was measured."""
-        if self.gpu is None:
-            return ""
-        machine = self.gpu.machine
-        rows = [
-            (
-                each.name.removeprefix("GPU, "), f"{each.value:.4g}", each.unit,
-                "" if each.at_least is None else f"≥ {each.at_least:g}", each.how,
-            )
-            for each in self.gpu.figures
-        ]  # fmt: skip
-        table = markdown_table(("figure", "value", "unit", "goal", "how"), rows)
-        where = f"{machine.gpu}, torch {machine.torch}, {machine.date}, nothing else on the GPU (`make bench`)."
-        return folded("Training and inference on a GPU", f"{where}\n\n{table}")
+    def sections(self) -> list[str]:
+        """Everything that was measured on a CPU and on a GPU, with the goals; those that were not measured left out."""
+        told = []
+        if self.machine and self.figures:
+            where = f"{self.machine.cores} cores of {self.machine.cpu}, torch {self.machine.torch}, {self.machine.date}"
+            told.append(_section("Speed and exactness on a CPU", where, self.figures))
+        if self.gpu:
+            made = self.gpu.machine
+            where = f"{made.gpu}, torch {made.torch}, {made.date}, nothing else on the GPU"
+            told.append(_section("Training and inference on a GPU", where, self.gpu.figures))
+        return told
+
+
+def _section(title: str, where: str, figures: list[_Measurement]) -> str:
+    rows = [(each.name.removeprefix("GPU, "), f"{each.value:.4g}", each.unit, each.goal, each.how) for each in figures]
+    table = markdown_table(("figure", "value", "unit", "goal", "how"), rows)
+    return folded(title, f"{where} (`make bench`).\n\n{table}")
 
 
 def read_times(path: Path) -> Times:
