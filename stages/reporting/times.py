@@ -17,18 +17,16 @@ class _Measurement(BaseModel):
     how: str = ""
     at_most: float | None = None  # the goal …
     at_least: float | None = None  # … where more is better
+    reached: bool | None = None  # whether the goal is
     workload: str | None = None  # of inference times
     device: str | None = None
 
     @property
     def goal(self) -> str:
-        if self.at_most is None and self.at_least is None:
+        sign, goal = ("≤", self.at_most) if self.at_most is not None else ("≥", self.at_least)
+        if goal is None:
             return ""
-        if self.at_most is not None:
-            goal, reached = f"≤ {self.at_most:g}", self.value <= self.at_most
-        else:
-            goal, reached = f"≥ {self.at_least:g}", self.value >= self.at_least
-        return goal if reached else f"{goal}, **missed**"
+        return f"{sign} {goal:g}" + (", **missed**" if self.reached is False else "")
 
 
 class _Machine(BaseModel):

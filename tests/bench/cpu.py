@@ -75,7 +75,7 @@ def training_steps(recipes: dict, size: int, batch: int, repeats: int) -> list[F
                 label, taken[name], batch, how, plain=taken[PLAIN], baseline_is=f"{PLAIN}, fp32, loss mse",
             ),
             Figure(
-                f"{label}: times the untuned speed", float(taken[PLAIN].min() / taken[name].min()), "times",
+                f"{label}: times the untuned speed", taken[PLAIN].min() / taken[name].min(), "times",
                 f"{how}; the fastest of {repeats} steps of each, by turns", at_least=goal,
             ),
             Figure(f"{label}: share of a matrix product's speed", 100 * speed / product, "%", bound),

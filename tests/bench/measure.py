@@ -85,8 +85,8 @@ def timed(
     """The figure of `taken` seconds for `per` faces each; `plain`: of the baseline, as long. `of`: as in Figure."""
     scale = {"ms a face": 1000, "ms": 1000, "s": 1}[unit] / per
     return Figure(
-        name, float(np.median(taken)) * scale, unit, how, best=float(taken.min()) * scale, repeats=len(taken),
-        baseline=None if plain is None else float(np.median(plain)) * scale, **of,
+        name, np.median(taken) * scale, unit, how, best=taken.min() * scale, repeats=len(taken),
+        baseline=None if plain is None else np.median(plain) * scale, **of,
     )  # fmt: skip
 
 
