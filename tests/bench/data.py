@@ -70,9 +70,7 @@ def cutting(
         ours.append(seconds(read_and_cut, 1, warmup=not ours))
     took, least = np.median(ours) / len(files) * 1000, np.median(plain) / len(files) * 1000
     how = f"{len(files)} files, cut to {size} px: {took:.2f} ms a face, cv2.imread alone {least:.2f} ms; one core"
-    return Figure(
-        f"read and crop by cv2.imread: {what}", float(took / least), "times", how, repeats=repeats, at_most=1.5
-    )
+    return Figure(f"read and crop by cv2.imread: {what}", took / least, "times", how, repeats=repeats, at_most=1.5)
 
 
 # ---- the codec
@@ -96,7 +94,7 @@ def codec(batch: int = 32, repeats: int = 20) -> list[Figure]:
     points = -0.499 + 63.998 * torch.rand(16, 98, 2, generator=random)
     wrong = (heatmap.decode(heatmap.encode(points, 64, 1.5))[0] - points).abs().max()
     how = f"{points.shape[0] * 98} perfect maps, points anywhere up to the border cells' outer edges"
-    return [*figures, Figure("exact decode, largest error", float(wrong), "cells", how, at_most=1e-3)]
+    return [*figures, Figure("exact decode, largest error", wrong, "cells", how, at_most=1e-3)]
 
 
 # ---- the training data path

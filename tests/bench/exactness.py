@@ -47,11 +47,11 @@ def round_trips(shared: Path, name: str) -> list[Figure]:
     how = f"all {n} rows, 64×64 maps of sigma {SIGMA[name]}"
     empty = f"; {(~drawn).sum()} landmarks with y ≤ 0, which have no target, left out" if not drawn.all() else ""
     return [
-        Figure(f"{of} exact round trip, mean NME", float(nme.mean()), "%", how, at_most=0.02),
-        Figure(f"{of} exact round trip, worst face's NME", float(nme.max()), "%", how, at_most=0.2),
-        Figure(f"{of} landmarks outside the input square", float(outside), "landmarks", f"of {truth.shape[1] * n}"),
-        Figure(f"{of} paper round trip, mean NME", float(rounded.mean()), "%", how + empty),
-        Figure(f"{of} paper round trip, worst face's NME", float(rounded.max()), "%", how + empty),
+        Figure(f"{of} exact round trip, mean NME", nme.mean(), "%", how, at_most=0.02),
+        Figure(f"{of} exact round trip, worst face's NME", nme.max(), "%", how, at_most=0.2),
+        Figure(f"{of} landmarks outside the input square", outside, "landmarks", f"of {truth.shape[1] * n}"),
+        Figure(f"{of} paper round trip, mean NME", rounded.mean(), "%", how + empty),
+        Figure(f"{of} paper round trip, worst face's NME", rounded.max(), "%", how + empty),
     ]
 
 
@@ -90,4 +90,4 @@ def crops(shared: Path) -> Figure:
             cut = paper.crop(read_image(folder / "images" / image), center, side / 200 * MARGIN, shrink_stretches=True)
             worst, n = max(worst, int(np.abs(cut.astype(int) - reference).max())), n + 1
     how = f"{n} sample faces, every pixel"
-    return Figure("paper crop, largest difference from the reference", float(worst), "grey levels", how, at_most=1)
+    return Figure("paper crop, largest difference from the reference", worst, "grey levels", how, at_most=1)
