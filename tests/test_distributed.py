@@ -114,7 +114,7 @@ def test_a_worker_that_is_stopped_or_killed_ends_the_others_and_the_training_res
         rest, _ = process.communicate(timeout=60)
         assert process.returncode != 0
         assert not still_running(workers, 5)
-        stopping = re.search(r"stopping after (epoch \d+, step \d+)", rest)
+        stopping = re.search(r"stopping after (epoch \d+, step \d+), since process 1 of 2 was told to", rest)
         assert bool(stopping) == (how == signal.SIGTERM), rest
         assert saved is None or any(f"resuming after {saved}" in line for line in first)
         saved = stopping and stopping[1]

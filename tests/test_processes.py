@@ -46,13 +46,19 @@ DVC = "import subprocess, sys; subprocess.run(' '.join(sys.argv[1:]) + '; true',
 TORCHRUN = "import subprocess, sys; subprocess.run(sys.argv[1:])"
 
 
-@pytest.mark.parametrize(("name", "ends"), [("dvc", True), ("torchrun", True), ("make", False)])
-def test_a_stage_ends_with_a_killed_dvc_or_torchrun_and_with_nothing_else(tmp_path, name, ends):
+STARTED = {"torchrun": {"TORCHELASTIC_RUN_ID": "1"}, "slurmstepd": {"SLURM_JOB_ID": "1"}}  # what each tells a stage
+
+
+@pytest.mark.parametrize(("name", "ends"), [("dvc", True), ("torchrun", True), ("slurmstepd", True), ("make", False)])
+def test_a_stage_ends_with_what_started_it_when_that_is_killed_and_with_nothing_else(tmp_path, name, ends):
     (tmp_path / name).write_text(TORCHRUN if name == "torchrun" else DVC)
     (tmp_path / "stage.py").write_text(STAGE)
-    started = {"TORCHELASTIC_RUN_ID": "1"} if name == "torchrun" else {"DVC_STAGE": "train@toy"}
-    environment = os.environ | started | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | STARTED.get(name, {"DVC_STAGE": "train@toy"}) | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, tmp_path / name, sys.executable, tmp_path / "stage.py"]
+    if name == "slurmstepd":  # known by the name of its process
+        (tmp_path / name).rename(tmp_path / "slurmstepd.py")
+        (tmp_path / name).symlink_to(sys.executable)
+        command[:2] = [tmp_path / name, tmp_path / "slurmstepd.py"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as dvc:
         assert dvc.stdout.readline() == "started\n"
         *shell, stage = psutil.Process(dvc.pid).children(recursive=True)

@@ -100,9 +100,11 @@ def run_steps(
     checkpoint: Path,
 ) -> None:
     """The steps that are left of the epoch, with checkpoints between them. SIGTERM ends it after a step, with one."""
-    epoch, train, device, first = state.epoch, recipe.train, local_device(), distributed.rank() == 0
+    epoch, train, device = state.epoch, recipe.train, local_device()
+    rank, processes = distributed.rank(), distributed.world_size()
+    first, stop_of_0 = rank == 0, STOP + processes - 1  # a lower rank asks for more, so that all know which was told
     steps, asked = len(batches), CONTINUE
-    ask_every = ASK_EVERY if device.type == "cuda" and distributed.world_size() > 1 else 1
+    ask_every = ASK_EVERY if device.type == "cuda" and processes > 1 else 1
     name, left_of_epoch, hidden = f"epoch {epoch + 1}/{train.epochs}", steps - state.step, None if first else True
     drawn_steps = drawn_ahead(batches, epoch, state.step, examples, recipe, device)
     with stop_deferred() as stopping:
@@ -116,17 +118,18 @@ def run_steps(
             if state.step % ask_every and state.step < steps:
                 continue
             due = first and time.monotonic() - state.saved > SAVE_EVERY  # several clocks would not agree on a step
-            asked = distributed.largest(STOP if stopping() else SAVE if due else CONTINUE, device)
+            asked = distributed.largest(stop_of_0 - rank if stopping() else SAVE if due else CONTINUE, device)
             if asked != CONTINUE:
                 require_finite_losses(state, state.all_reduce_losses(), epoch, batches, examples, checkpoint)
                 state.save(checkpoint)
-            if asked == STOP:
+            if asked >= STOP:
                 break
-        if asked == STOP:
+        if asked >= STOP:
             state.finish_writing()
             if first:
-                print(f"stopping after epoch {epoch}, step {state.step} ({checkpoint})", flush=True)
-    if asked == STOP:  # where the signal went to other processes only
+                why = f", since process {stop_of_0 - asked} of {processes} was told to" if asked < stop_of_0 else ""
+                print(f"stopping after epoch {epoch}, step {state.step}{why} ({checkpoint})", flush=True)
+    if asked >= STOP:  # where the signal went to other processes only
         stop()
 
 

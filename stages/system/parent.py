@@ -1,4 +1,4 @@
-"""A stage ends with the process that started it: DVC or torchrun."""
+"""A stage ends with the process that started it: DVC, torchrun or Slurm's."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+SLURM = "slurmstepd"  # Slurm's process for one step of a job, on each of its nodes
 INTERVAL = 0.5  # seconds between two looks at the parent
 
 
@@ -19,17 +20,22 @@ def is_dvc(process: psutil.Process) -> bool:
 
 
 def end_with_starter() -> None:
-    """End this process as SIGTERM does once the dvc or the torchrun that runs it is gone.
+    """End this process as SIGTERM does once the dvc, the torchrun or the slurmstepd that runs it is gone.
 
-    Neither, when it is killed, ends what it has started: a training would go on alone, and the next `dvc repro` could
-    not start it again. The shell between dvc and a stage keeps the signal of a parent's death (prctl) from arriving.
+    None of them, when it is killed, ends what it has started: a training would go on alone, the next `dvc repro` could
+    not start it again, and Slurm would wait for a node of which it hears nothing. The shell between dvc and a stage
+    keeps the signal of a parent's death (prctl) from arriving.
     """
     starters = {}
     with suppress(psutil.Error):
-        if "TORCHELASTIC_RUN_ID" in os.environ and (parent := psutil.Process().parent()):
-            starters["torchrun"] = parent
-        if "DVC_STAGE" in os.environ and (dvc := next(filter(is_dvc, psutil.Process().parents()), None)):
+        parents = psutil.Process().parents()
+        if "TORCHELASTIC_RUN_ID" in os.environ and parents:
+            starters["torchrun"] = parents[0]
+        if "DVC_STAGE" in os.environ and (dvc := next(filter(is_dvc, parents), None)):
             starters["dvc"] = dvc
+        step = next((process for process in parents if process.name() == SLURM), None)
+        if "SLURM_JOB_ID" in os.environ and step:
+            starters[SLURM] = step
     if starters:
         threading.Thread(target=_end_with, args=(starters,), daemon=True).start()
 
