@@ -102,7 +102,7 @@ def run_steps(
     """The steps that are left of the epoch, with checkpoints between them. SIGTERM ends it after a step, with one."""
     epoch, train, device = state.epoch, recipe.train, local_device()
     rank, processes = distributed.rank(), distributed.world_size()
-    first, stop_of_0 = rank == 0, STOP + processes - 1  # a lower rank asks for more, so that all know which was told
+    first, stop_of_0 = rank == 0, STOP + processes - 1  # a lower rank asks for more: all know which was told
     steps, asked = len(batches), CONTINUE
     ask_every = ASK_EVERY if device.type == "cuda" and processes > 1 else 1
     name, left_of_epoch, hidden = f"epoch {epoch + 1}/{train.epochs}", steps - state.step, None if first else True
@@ -126,8 +126,8 @@ def run_steps(
                 break
         if asked >= STOP:
             state.finish_writing()
-            if first:
-                why = f", since process {stop_of_0 - asked} of {processes} was told to" if asked < stop_of_0 else ""
+            if first or not stopping():
+                why = "" if stopping() else f", since process {stop_of_0 - asked} of {processes} was told to"
                 print(f"stopping after epoch {epoch}, step {state.step}{why} ({checkpoint})", flush=True)
     if asked >= STOP:  # where the signal went to other processes only
         stop()

@@ -143,7 +143,7 @@ def test_a_node_that_dies_ends_the_job_within_a_minute_and_another_continues(clu
     wait_for(lambda: cluster.job(number)["JobState"] in ended, 60, "the job did not end within a minute")
     printed = output.read_text()
     assert cluster.job(number)["ExitCode"] != "0:0", printed
-    assert re.search("is gone|waited for another one that ended|since process 1 of 2 was told to", printed), printed
+    assert re.search(r"is gone|waited for another one that ended|since process \d of 2 was told to", printed), printed
     assert not still_running([*on[NODES[0]], *on[NODES[1]]], 10)
     if victim == "all of a node":
         cluster.start_node(node)
