@@ -4,22 +4,27 @@
 
 `make repro` runs it before `dvc repro`. It reads params/, refuses a wrong parameter with its file and key, and writes
 params/resolved.yaml, which DVC reads; a dvc.lock that was cut off is made of its whole entries and, for the others, of
-those that were last committed (the damaged file is kept as dvc.lock.damaged.tmp), and DVC's table of who reads and
-writes what (.dvc/tmp/rwlock) is removed if it cannot be read and no DVC process runs here.
+those that were last committed (the damaged file is kept as dvc.lock.damaged.tmp). DVC's table of who reads and writes
+what (.dvc/tmp/rwlock) is removed if it cannot be read and no DVC process runs here; what it holds for a killed DVC
+whose process number is still taken is dropped.
 """
 
 import argparse
+import json
 import os
 import re
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from stages.config.resolved import write_resolved
 from stages.system import errors
 from stages.system.errors import InputError
-from stages.system.files import atomic
-from stages.system.parent import is_dvc
+from stages.system.files import atomic, write_json
+from stages.system.parent import is_alive, is_dvc
 from stages.tracking.dvc_files import LOCK, RWLOCK, is_cut, is_rwlock_damaged, read_lock
 from stages.tracking.process import committed
 
@@ -103,13 +108,33 @@ def repair_lock() -> None:
     )
 
 
+def has_ended(holder: Mapping[str, Any]) -> bool:
+    """Whether what stands in DVC's table has ended, though its process number is taken.
+
+    By itself, until its parent asks for it, which the first process of a container may never do; or by a program that
+    has not the arguments of the `cmd` that DVC noted.
+    """
+    try:
+        process = psutil.Process(holder["pid"])
+        if not is_alive(process):
+            return True
+        running = " ".join(process.cmdline())
+        return not all(word in running for word in holder["cmd"].split()[1:])
+    except psutil.Error:
+        return False  # DVC itself drops what a number holds that no process has
+
+
 def repair_rwlock() -> None:
-    """Remove DVC's table of readers and writers if it cannot be read, which blocks every later command."""
+    """Remove DVC's table of readers and writers if it cannot be read, and from it those who have ended.
+
+    Either would block every later command.
+    """
     from zc.lockfile import LockError, LockFile
 
-    if not is_rwlock_damaged():
+    if not RWLOCK.exists():
         return
-    require_no_dvc(RWLOCK)
+    if is_rwlock_damaged():
+        require_no_dvc(RWLOCK)
     try:
         guard = LockFile(f"{RWLOCK}.lock")  # DVC holds it while it writes the table
     except LockError:
@@ -118,8 +143,24 @@ def repair_rwlock() -> None:
         if is_rwlock_damaged():
             os.unlink(RWLOCK)
             print(f"{RWLOCK} was damaged by a killed run: removed, no DVC process was using it.", flush=True)
+        else:
+            release_ended()
     finally:
         guard.close()
+
+
+def release_ended() -> None:
+    """Drop from DVC's table what processes hold that have ended."""
+    table = json.loads(RWLOCK.read_bytes())
+    readers, writers = table.get("read", {}), table.get("write", {})
+    ended = {entry["pid"] for entry in (*chain(*readers.values()), *writers.values()) if has_ended(entry)}
+    if not ended:
+        return
+    kept = {path: [entry for entry in entries if entry["pid"] not in ended] for path, entries in readers.items()}
+    table["read"] = {path: entries for path, entries in kept.items() if entries}
+    table["write"] = {path: entry for path, entry in writers.items() if entry["pid"] not in ended}
+    write_json(RWLOCK, table)
+    print(f"{RWLOCK}: what a killed run held (process {', '.join(map(str, sorted(ended)))}) is dropped.", flush=True)
 
 
 def main() -> None:

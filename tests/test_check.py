@@ -1,5 +1,6 @@
 """`make repro` begins with a check that refuses what cannot work and mends what a killed run of DVC left damaged."""
 
+import json
 import os
 import shutil
 import signal
@@ -137,6 +138,32 @@ def test_an_unreadable_table_of_readers_and_writers_is_removed(here, capsys):
     check.repair_rwlock()
     assert capsys.readouterr().out == ""
     assert table.exists(), "a table that can be read is DVC's own affair"
+
+
+def test_what_a_killed_dvc_holds_is_dropped_though_its_number_is_taken(here, capsys):
+    """By itself, as in a container whose first process asks for no children, or by another program."""
+    table, out = Path(".dvc/tmp/rwlock"), os.path.abspath("data/raw/toy")
+    with subprocess.Popen(["true"]) as ended, subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+            former = {"pid": ended.pid, "cmd": "/usr/bin/dvc repro"}
+            reader = {"pid": other.pid, "cmd": "/usr/bin/dvc repro"}
+            table.write_text(json.dumps({"write": {out: former}, "read": {out: [reader]}}))
+            printed = here.run("dvc", "repro", "--force", "fetch@toy", fails=True)
+            assert f"it is being blocked by:\n  (PID {ended.pid})" in printed
+            check.repair_rwlock()
+            printed = capsys.readouterr().out
+            assert f"what a killed run held (process {ended.pid}, {other.pid}) is dropped" in printed
+            here.run("dvc", "repro", "--force", "fetch@toy")
+
+            holders = {"write": {out: {"pid": other.pid, "cmd": "/usr/bin/sleep 60"}}, "read": {}}
+            table.write_text(json.dumps(holders))
+            check.repair_rwlock()
+            assert capsys.readouterr().out == ""
+            assert json.loads(table.read_text()) == holders, "what runs keeps what it holds"
+        finally:
+            table.unlink(missing_ok=True)
+            other.kill()
 
 
 def test_nothing_is_mended_while_dvc_runs_here(here, tmp_path):

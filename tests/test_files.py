@@ -108,9 +108,10 @@ def test_folders_that_cannot_be_exchanged_are_renamed(tmp_path, monkeypatch):
 
 
 def test_what_a_running_process_or_another_name_has_is_left_alone(tmp_path):
-    with subprocess.Popen(["sleep", "60"]) as running:
+    with subprocess.Popen(["sleep", "60"]) as running, subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # its number is taken until it is waited for
         kept = [f".x.{running.pid}.tmp", ".x.1.999999999.tmp", ".xy.999999999.tmp", ".x.tmp"]
-        for name in (*kept, ".x.999999999.tmp", f".x.{os.getpid()}.tmp"):
+        for name in (*kept, ".x.999999999.tmp", f".x.{ended.pid}.tmp", f".x.{os.getpid()}.tmp"):
             (tmp_path / name).mkdir()
         with atomic_folder(tmp_path / "x"):
             pass

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from stages.system.errors import InputError
+from stages.system.parent import is_alive
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux: fcntl.h, fs.h
 FICLONE = 0x40049409  # Linux: fs.h; makes one file share the blocks of another
@@ -38,14 +41,11 @@ def _temporary(path: Path) -> Path:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether another process of this host has that number."""
+    """Whether another process of this host has that number and runs."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return pid != os.getpid() and is_alive(psutil.Process(pid))
+    except psutil.NoSuchProcess:
         return False
-    except (PermissionError, OverflowError):
-        pass
-    return pid != os.getpid()
 
 
 def _recover(path: Path) -> None:

@@ -44,13 +44,14 @@ def _end_with(starters: dict[str, psutil.Process]) -> None:
     name = None
     while name is None:
         time.sleep(INTERVAL)
-        name = next((name for name, process in starters.items() if not _runs(process)), None)
+        name = next((name for name, process in starters.items() if not is_alive(process)), None)
     with suppress(OSError):  # its output may be gone with it
         print(f"the {name} that started this stage (process {starters[name].pid}) is gone", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _runs(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and that its parent has not asked for keeps its number, but does not."""
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
