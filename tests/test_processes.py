@@ -26,6 +26,40 @@ def test_workers_are_as_many_as_the_jobs_cores_and_no_more_than_its_work(monkeyp
         assert pool._max_workers == workers
 
 
+SLOW_TO_IMPORT = """
+import time
+from stages.system import errors
+from stages.system.processes import processes
+
+if __name__ == "__mp_main__":
+    print("importing", flush=True)
+    time.sleep(60)
+
+def main():
+    with processes(2) as pool:
+        list(pool.map(abs, range(2)))
+
+if __name__ == "__main__":
+    errors.run(main)
+"""
+
+
+def test_ctrl_c_while_workers_import_prints_no_traceback(tmp_path):
+    """It reaches all processes of the terminal, of which those cannot handle it yet."""
+    (tmp_path / "stage.py").write_text(SLOW_TO_IMPORT)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "stage.py"], env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as stage:  # fmt: skip
+        assert stage.stdout.readline() == "importing\n"
+        os.killpg(stage.pid, signal.SIGINT)
+        printed, _ = stage.communicate(timeout=20)
+    assert stage.returncode == 130
+    assert "stopped; run the same command again" in printed
+    assert "Traceback" not in printed
+    assert "KeyboardInterrupt" not in printed
+
+
 STAGE = """
 import time
 from stages.system import errors

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
 
 import cv2
 
@@ -19,6 +20,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Worker(SpawnProcess):
+    def start(self) -> None:
+        """Start with SIGINT blocked, which the new process inherits: one still importing prints no traceback."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class WorkerContext(SpawnContext):
+    Process = Worker
+
+
 @contextmanager
 def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Workers for so many jobs that share the cores, with one OpenCV thread in each, since each takes 140 MB.
@@ -28,9 +43,8 @@ def processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     They are spawned: a forked copy of a process with threads (torch's, OpenCV's) can hang on a lock that one of them
     held.
     """
-    fresh = multiprocessing.get_context("spawn")
     workers = max(1, min(cores(), jobs))
-    pool = ProcessPoolExecutor(workers, fresh, initializer=_begin, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(workers, WorkerContext(), initializer=_begin, initargs=(os.getpid(),))
     try:
         yield pool
     except BaseException:
