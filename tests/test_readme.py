@@ -318,7 +318,9 @@ def test_the_figures_in_the_readme_are_those_of_the_report():
     """The rows of its table, `NME [low, high]`, in the order of the entries that they name."""
     shown = re.findall(r"\| (\d+\.\d\d(?: ± \d\.\d\d)? \[.*?\])", README.text)
     report = (ROOT / "reports/results.md").read_text(encoding="utf-8").replace("\u00a0", " ")
-    of_lfpw = ("quick", "quick-from-demo", "paper-128", "modern-128", "paper", "paper-exact", "modern")
+    of_lfpw = (
+        "quick", "quick-from-demo", "paper-128", "modern-128", "paper-random", "paper", "paper-exact", "modern",
+    )  # fmt: skip
     for name, figures in zip(("demo-quick", *(f"lfpw-{name}" for name in of_lfpw)), shown, strict=True):
         row = next(line for line in report.splitlines() if re.match(rf"\| (\[{name}\]|{name}, seeds)", line))
         assert figures in row, name
