@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from stages.system import parent
+
 CODE = Path(__file__).resolve().parents[2]
 
 
@@ -35,10 +37,9 @@ def is_alive(tags: Mapping[str, str]) -> bool:
     """Whether the process that wrote the tags is alive, as far as this host can know."""
     try:
         process = psutil.Process(int(tags["pid"]))
-        same = (
-            abs(process.create_time() - float(tags["pid_started"])) < 2
-        )  # s; the boot time it is computed from is rounded
-        return same and tags["host"] == socket.gethostname() and process.status() != psutil.STATUS_ZOMBIE
+        started = float(tags["pid_started"])
+        same = abs(process.create_time() - started) < 2  # s; the boot time it is computed from is rounded
+        return same and tags["host"] == socket.gethostname() and parent.is_alive(process)
     except (KeyError, ValueError, psutil.Error):
         return False
 
