@@ -33,8 +33,7 @@ def end_with_starter() -> None:
             starters["torchrun"] = parents[0]
         if "DVC_STAGE" in os.environ and (dvc := next(filter(is_dvc, parents), None)):
             starters["dvc"] = dvc
-        step = next((process for process in parents if process.name() == SLURM), None)
-        if "SLURM_JOB_ID" in os.environ and step:
+        if "SLURM_JOB_ID" in os.environ and (step := next((p for p in parents if p.name() == SLURM), None)):
             starters[SLURM] = step
     if starters:
         threading.Thread(target=_end_with, args=(starters,), daemon=True).start()
