@@ -22,8 +22,10 @@ from conftest import embedded_store
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
-from stages.system.errors import Stopped
+from stages.system.errors import Stopped, stop
 from stages.tracking import store, views
 from stages.tracking.run import find, track
 from stages.tracking.store import DataInput, Known, store_uri
@@ -310,6 +312,38 @@ def test_how_a_stage_ends_is_the_status_of_its_run(client, error, status):
     with begin(f"ends-{error.__name__}", "f1"):
         pass
     assert client.get_run(run.id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(("how", "error"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])
+@pytest.mark.parametrize(("moment", "status"), [("opening", "KILLED"), ("logging", "KILLED"), ("closing", "FINISHED")])
+def test_a_signal_in_the_middle_of_a_transaction_leaves_no_run_running(client, how, error, moment, status):
+    experiment, armed = f"stopped-{moment}-{how.name}", []
+
+    def send(*_):
+        if armed:
+            armed.clear()
+            os.kill(os.getpid(), how)
+
+    def stage():
+        armed.extend([True] * (moment == "opening"))
+        with begin(experiment, "f1") as run:
+            armed.extend([True] * (moment == "logging"))
+            run.log({"val/nme": 4.2})
+            armed.extend([True] * (moment == "closing"))
+
+    before = signal.signal(signal.SIGTERM, stop), signal.signal(signal.SIGINT, signal.default_int_handler)
+    event.listen(Session, "after_flush", send)  # SQLite holds the lock for writing from here to the commit
+    try:
+        with pytest.raises(error):
+            stage()
+        assert not armed, "the signal was sent"
+    finally:
+        event.remove(Session, "after_flush", send)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    (run,) = runs_of(client, experiment)
+    assert run.info.status == status
+    assert run.data.metrics == ({} if moment == "opening" else {"val/nme": 4.2})
 
 
 def test_a_killed_run_is_closed_and_a_living_process_keeps_its_own(client):

@@ -73,32 +73,35 @@ def stop(*_) -> NoReturn:
     raise Stopped
 
 
-_arrived = threading.Event()  # SIGTERM, within stop_deferred
+_arrived: set[int] = set()  # signals, within stop_deferred
 
 
-def _defer(*_) -> None:
-    _arrived.set()
+def _defer(number: int, _) -> None:
+    _arrived.add(number)
 
 
 @contextmanager
-def stop_deferred() -> Iterator[Callable[[], bool]]:
-    """Within `run`, SIGTERM waits for the end of the block, or of the one round it.
+def stop_deferred(*more: signal.Signals) -> Iterator[Callable[[], bool]]:
+    """Within `run`, SIGTERM, and `more` such as SIGINT, wait for the end of the block, or of the one round it.
 
     Yields a function that says whether one has arrived.
     """
-    handler = signal.getsignal(signal.SIGTERM)
-    if handler is not stop or threading.current_thread() is not threading.main_thread():
-        yield lambda: handler is _defer and _arrived.is_set()
-        return
-    _arrived.clear()
-    signal.signal(signal.SIGTERM, _defer)
+    numbers = (signal.SIGTERM, *more)
+    in_main = threading.current_thread() is threading.main_thread()  # the one that handles signals
+    before = {number: signal.getsignal(number) for number in numbers if in_main}
+    deferred = {number: how for number, how in before.items() if how in (stop, signal.default_int_handler)}
+    for number in deferred:
+        signal.signal(number, _defer)
     try:
-        yield _arrived.is_set
+        yield lambda: not _arrived.isdisjoint(numbers)
     finally:
-        if signal.getsignal(signal.SIGTERM) is _defer:  # unless stop() has been called
-            signal.signal(signal.SIGTERM, stop)
-    if _arrived.is_set():
-        stop()
+        for number, handler in deferred.items():
+            if signal.getsignal(number) is _defer:  # unless stop() has been called
+                signal.signal(number, handler)
+        arrived = [number for number in deferred if number in _arrived]
+        _arrived.difference_update(deferred)
+    for number in arrived:
+        deferred[number](number, None)
 
 
 def run(main: Callable[[], object]) -> None:

@@ -15,13 +15,14 @@ import functools
 import math
 import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Thread
 
-from stages.system.errors import Stopped
+from stages.system.errors import Stopped, stop_deferred
 from stages.tracking import process
 from stages.tracking.faults import NotStored, warn
 from stages.tracking.store import (
@@ -135,13 +136,15 @@ class Run:
         if client is None:
             return
         extra = file.stat().st_size / UPLOAD_RATE if file else 0.0
-        try:
-            with answers_within(extra):
-                within(self._timeout and self._timeout + extra, lambda: work(client))
-        except Exception as error:
-            if file and self._timeout:
-                error, error.__cause__ = NotStored(file.name), error
-            self._give_up(error)
+        # cut off in a call, SQLAlchemy would keep the database's lock; a server does the call by itself
+        with nullcontext() if self._timeout else stop_deferred(signal.SIGINT):
+            try:
+                with answers_within(extra):
+                    within(self._timeout and self._timeout + extra, lambda: work(client))
+            except Exception as error:
+                if file and self._timeout:
+                    error, error.__cause__ = NotStored(file.name), error
+                self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         warn(error, f"{self.name} continues without tracking (to enter it later: python -m stages.log_restored)")
@@ -236,19 +239,21 @@ def track(
     values = {_checked(key): str(value)[:PARAM_LENGTH] for key, value in _flat(params)}
     tags = {**tags, **process.commit(), **process.dvc_experiment(), **identity}
     labels = {_checked(key): str(value)[:TAG_LENGTH] for key, value in tags.items()}
-    if _is_on():
-        run._open(labels, values, data, afterwards)
-        if system_metrics and os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("true", "1"):
-            run._watch()
     status = "FAILED"
     try:
+        if _is_on():
+            with stop_deferred(signal.SIGINT):  # a run that it has opened is closed
+                run._open(labels, values, data, afterwards)
+            if system_metrics and os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("true", "1"):
+                run._watch()
         yield run
         status = "FINISHED"
     except (KeyboardInterrupt, Stopped):
         status = "KILLED"
         raise
     finally:
-        run._close(status)
+        with stop_deferred(signal.SIGINT):
+            run._close(status)
 
 
 def _flat(params: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
