@@ -187,8 +187,8 @@ def best(dataset: str, alias: str) -> None:
 def shown(difference: Difference | None) -> tuple[str, str]:
     if difference is None or difference.mean is None:
         return "", ""
-    interval = "" if difference.ci95 is None else " [{:+.3f}, {:+.3f}]".format(*difference.ci95)
-    return f"{difference.mean:+.3f}{interval}", "" if difference.p is None else f"{difference.p:.2g}"
+    interval = "" if difference.ci95 is None else " [{:+z.3f}, {:+z.3f}]".format(*difference.ci95)
+    return f"{difference.mean:+z.3f}{interval}", "" if difference.p is None else f"{difference.p:.2g}"
 
 
 def main(experiment: str | None, dataset: str | None, alias: str | None) -> None:

@@ -67,7 +67,7 @@ def tell_offset(points: np.ndarray, truth: np.ndarray) -> None:
     offset = conventions.measure_offset(points, truth)
     axes = []
     for axis, value, interval in (("x", offset.x, offset.x_ci95), ("y", offset.y, offset.y_ci95)):
-        axes.append(f"{axis} {value:+.2f}" + (f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""))
+        axes.append(f"{axis} {value:+z.2f}" + (f" [{interval[0]:+z.2f}, {interval[1]:+z.2f}]" if interval else ""))
     print(f"Predicted − annotated, median over landmarks and {offset.n} faces, px [95 %]: {', '.join(axes)}\n")
 
 

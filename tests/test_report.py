@@ -27,7 +27,7 @@ from stages.metrics.summary import ced, summarise
 from stages.reporting import ced_figures, gallery, published
 from stages.reporting.experiment_figures import landmark_figure
 from stages.reporting.figures import ced_figure, encode, share_band, styles, training_curve
-from stages.reporting.tables import auc, failure_rate, folded, markdown_table, nme
+from stages.reporting.tables import auc, difference, failure_rate, folded, markdown_table, nme
 from stages.system.errors import InputError
 
 BENCHMARKS = {
@@ -668,6 +668,7 @@ def test_every_kind_of_figure_has_its_digits():
     entry = Metrics.model_validate(summarise(np.full(200, 0.0349), 1, THRESHOLDS))
     assert nme(entry) == "3.49\N{NO-BREAK SPACE}[3.49,\N{NO-BREAK SPACE}3.49]"  # no space at which it is broken
     assert (failure_rate(4.639), auc(60.56), failure_rate(None)) == ("4.64", "60.6", "–")
+    assert difference(-0.0021, (-0.0131, 0.0049)) == "+0.00\N{NO-BREAK SPACE}[-0.01,\N{NO-BREAK SPACE}+0.00]"
 
 
 def test_an_undefined_figure_is_a_dash_and_one_without_a_prediction_infinite():

@@ -83,7 +83,7 @@ def _engines(made: Export) -> str:
     rows = [
         (
             "PyTorch fp32, untuned" if each is plain else f"{each.engine} {each.precision}",
-            "" if each.nme is None else f"{round(each.nme - made.nme_pytorch, 4) + 0.0:+.4f}",
+            "" if each.nme is None else f"{each.nme - made.nme_pytorch:+z.4f}",
             *(
                 f"{time.value:.1f}" + ("" if each is plain else f" ({base.value / time.value:.1f} ×)")
                 for time, base in zip(each.milliseconds, plain.milliseconds, strict=True)

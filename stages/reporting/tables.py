@@ -44,10 +44,10 @@ def _figure(value: float | None, places: int, interval: Interval = None, sign: s
     """`3.93 [3.80, 4.07]`, without a space at which it may be broken."""
     if value is None:
         return NOTHING
-    text = f"{value:{sign}.{places}f}"
+    text = f"{value:{sign}z.{places}f}"
     if interval is None:
         return text
-    low, high = (f"{bound:{sign}.{places}f}" for bound in interval)
+    low, high = (f"{bound:{sign}z.{places}f}" for bound in interval)
     return f"{text}{SPACE}[{low},{SPACE}{high}]"
 
 
