@@ -24,6 +24,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the tests run on all cores, a process on each
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait take the cores of other tests
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # as stages/tracking/store.py has it, before any import of it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
 ROOT = Path(__file__).parents[1]
 
 TOY_DATASET = """
@@ -119,11 +120,10 @@ def free_port() -> int:
 
 
 def start(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen:
-    """A command in a session of its own, which takes SIGINT though a suite that runs in the background ignores it."""
+    """A command in a session of its own."""
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

@@ -101,7 +101,6 @@ def answer(connection: socket.socket) -> None:
             os.dup2(file, number)
             os.close(file)
         os.setsid()
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a suite in the background ignores
         os.chdir(order["folder"])
         os.environ.clear()
         os.environ.update(order["environment"])
